@@ -25,7 +25,6 @@
 // Static, single-threaded, no dependencies: see README.md for how it gets into a guest.
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -38,43 +37,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "options.h"
+#include "page_content.h"
+
 enum {
-  kPageBytes = 4096,
-  kPageWords = kPageBytes / 8,
-  kHeaderWords = 4,
   kBatch = 16,          // accesses between two looks at the clock
   kErrorsPrinted = 20,  // details beyond these would only flood the serial port
 };
-
-static const uint64_t kMagic = UINT64_C(0x59464952564c4142);
-
-typedef enum { kZero, kCompressible, kRandom, kKinds } Kind;
-
-// The first words of every page that is not zero. The checksum covers the other 511 words.
-typedef struct {
-  uint64_t magic;
-  uint64_t seed;
-  uint32_t page;
-  uint32_t generation;
-  uint64_t checksum;
-} Header;
-_Static_assert(sizeof(Header) == kHeaderWords * 8, "the header is four words");
-
-typedef struct {
-  unsigned mib;
-  unsigned mix[kKinds];  // percent of pages, adds up to 100
-  unsigned write_percent;
-  unsigned hot_percent;  // share of the pages that is hot
-  unsigned hot_access_percent;
-  unsigned sweep_percent;
-  unsigned pause_us;
-  unsigned seconds;  // of checking, after the fill; 0 = until SIGTERM
-  uint64_t seed;
-  bool final_sweep;
-  bool selftest;
-  bool dump;
-  const char* inject;
-} Options;
 
 typedef struct {
   Options options;
@@ -120,102 +89,6 @@ __attribute__((format(printf, 1, 2))) static void print_line(const char* format,
   }
 }
 
-// ---- Page content -------------------------------------------------------------------------------
-
-static uint64_t mix64(uint64_t value) {
-  value = (value ^ (value >> 31)) * UINT64_C(0x7fb5d329728ea185);
-  value = (value ^ (value >> 27)) * UINT64_C(0x81dadef4bc2dd44d);
-  return value ^ (value >> 33);
-}
-
-static uint64_t next_random(uint64_t* state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t page_hash(const Options* options, uint32_t page, uint32_t generation) {
-  return mix64(options->seed ^ mix64(((uint64_t)page << 32 | generation) + 1));
-}
-
-static Kind page_kind(const Options* options, uint64_t hash) {
-  unsigned percentile = (unsigned)((hash >> 40) % 100);
-  if (percentile < options->mix[kZero]) return kZero;
-  return percentile < options->mix[kZero] + options->mix[kCompressible] ? kCompressible : kRandom;
-}
-
-// Each step is a bijection of the lane, so a change of any one word always changes the result.
-static uint64_t page_checksum(const uint64_t* words) {
-  const uint64_t prime_a = UINT64_C(0x9e3779b185ebca87), prime_b = UINT64_C(0xc2b2ae3d27d4eb4f);
-  uint64_t a = words[0] ^ prime_b, b = words[1] ^ prime_a;
-  a = (a ^ words[2]) * prime_a;
-  for (int i = kHeaderWords; i < kPageWords; i += 2) {
-    a = (a ^ words[i]) * prime_a;
-    b = (b ^ words[i + 1]) * prime_b;
-  }
-  return mix64(a) ^ mix64(b + prime_b);
-}
-
-// LZ4 turns a group of 8 words with r random ones into about 8 * r + 5 bytes. r alternates between
-// two neighbours that differ from page to page, which gives 26 to 39 % of the original size.
-static void fill_compressible(uint64_t* words, uint64_t hash) {
-  uint64_t state = hash | 1;
-  uint64_t filler = mix64(hash);
-  unsigned even = 1 + (hash & 1), odd = 2 + ((hash >> 1) & 1);
-  for (int group = 0; group < kPageWords; group += 8) {
-    int random_words = (int)(group & 8 ? odd : even);
-    for (int i = 0; i < 8; i++) {
-      words[group + i] = i < random_words ? next_random(&state) : filler;
-    }
-  }
-}
-
-static void fill_random(uint64_t* words, uint64_t hash) {
-  uint64_t state = hash | 1;
-  for (int i = 0; i < kPageWords; i++) words[i] = next_random(&state);
-}
-
-static void write_page(const Options* options, uint64_t* words, uint32_t page,
-                       uint32_t generation) {
-  uint64_t hash = page_hash(options, page, generation);
-  Kind kind = page_kind(options, hash);
-  if (kind == kZero) {
-    memset(words, 0, kPageBytes);
-    return;
-  }
-  if (kind == kCompressible) {
-    fill_compressible(words, hash);
-  } else {
-    fill_random(words, hash);
-  }
-  Header* header = (Header*)words;
-  *header = (Header){kMagic, options->seed, page, generation, 0};
-  header->checksum = page_checksum(words);
-}
-
-static bool is_zero(const uint64_t* words) {
-  uint64_t any = 0;
-  for (int i = 0; i < kPageWords; i++) any |= words[i];
-  return any == 0;
-}
-
-static bool is_expected(const Options* options, const uint64_t* words, uint32_t page,
-                        uint32_t generation) {
-  const Header* header = (const Header*)words;
-  if (page_kind(options, page_hash(options, page, generation)) == kZero) return is_zero(words);
-  return header->magic == kMagic && header->seed == options->seed && header->page == page &&
-         header->generation == generation && header->checksum == page_checksum(words);
-}
-
-// Any generation but the expected one is "stale": a later one means that our own table was lost.
-static const char* damage_kind(const Options* options, const uint64_t* words, uint32_t page) {
-  const Header* header = (const Header*)words;
-  if (is_zero(words)) return "zero";
-  if (header->magic != kMagic || header->checksum != page_checksum(words)) return "corrupt";
-  return header->page == page && header->seed == options->seed ? "stale" : "foreign";
-}
-
 // ---- Checking and reporting ---------------------------------------------------------------------
 
 static uint64_t* page_words(const Verifier* v, uint32_t page) {
@@ -238,7 +111,7 @@ static void report_error(Verifier* v, uint32_t page) {
   v->errors++;
   if (v->quiet || v->errors > kErrorsPrinted) return;
   uint64_t expected[kPageWords];
-  write_page(&v->options, expected, page, v->generations[page]);
+  write_page(&v->options.content, expected, page, v->generations[page]);
   int first = -1, differing = 0;
   for (int i = 0; i < kPageWords; i++) {
     if (got[i] == expected[i]) continue;
@@ -247,26 +120,26 @@ static void report_error(Verifier* v, uint32_t page) {
   }
   // The damage may be gone at the second look; that too is worth knowing.
   int shown = first < 0 ? 0 : first;
-  const Header* header = (const Header*)got;
+  const PageHeader* header = (const PageHeader*)got;
   print_line("BALLAST-ERROR page=%" PRIu32 " kind=%s frame=0x%" PRIx64
              " expected_generation=%" PRIu32 " got_generation=%" PRIu32 " got_page=%" PRIu32
              " got_magic=%016" PRIx64 " got_seed=%" PRIu64
              " first_diff_offset=%d"
              " differing_words=%d expected_word=%016" PRIx64 " got_word=%016" PRIx64,
-             page, first < 0 ? "transient" : damage_kind(&v->options, got, page), page_frame(got),
-             v->generations[page], header->generation, header->page, header->magic, header->seed,
-             first < 0 ? -1 : first * 8, differing, expected[shown], got[shown]);
+             page, first < 0 ? "transient" : damage_kind(&v->options.content, got, page),
+             page_frame(got), v->generations[page], header->generation, header->page, header->magic,
+             header->seed, first < 0 ? -1 : first * 8, differing, expected[shown], got[shown]);
 }
 
 static void rewrite(Verifier* v, uint32_t page) {
   v->generations[page]++;
-  write_page(&v->options, page_words(v, page), page, v->generations[page]);
+  write_page(&v->options.content, page_words(v, page), page, v->generations[page]);
   v->writes++;
 }
 
 // A damaged page is counted once and then written anew, so that the count is one of damages.
 static bool check(Verifier* v, uint32_t page) {
-  bool good = is_expected(&v->options, page_words(v, page), page, v->generations[page]);
+  bool good = is_expected(&v->options.content, page_words(v, page), page, v->generations[page]);
   if (!good) {
     report_error(v, page);
     rewrite(v, page);
@@ -340,7 +213,7 @@ static void fill(Verifier* v) {
   double began = now_seconds();
   while (v->filled < v->pages && stop_requests == 0) {
     uint32_t page = (uint32_t)v->filled++;
-    write_page(&v->options, page_words(v, page), page, v->generations[page]);
+    write_page(&v->options.content, page_words(v, page), page, v->generations[page]);
     if (v->filled % kBatch == 0) began = end_batch(v, began);
   }
 }
@@ -367,7 +240,7 @@ static bool open_memory(Verifier* v) {
   madvise(v->memory, bytes, MADV_NOHUGEPAGE);  // every page on its own, as the host sees them
   v->generations = calloc(v->pages, sizeof *v->generations);
   if (v->generations == NULL) return false;
-  v->random = mix64(v->options.seed) | 1;
+  v->random = mix64(v->options.content.seed) | 1;
   // Near the golden ratio, so that neighbours of the hot set lie far apart; pages is no prime, so
   // look for the next number that reaches all of them.
   for (v->stride = (uint32_t)(v->pages * 0.618) | 1;; v->stride += 2) {
@@ -384,12 +257,12 @@ static bool open_memory(Verifier* v) {
 
 // ---- Proof that damage is found -----------------------------------------------------------------
 
-// Damages one page in the named way; returns the page, or pages when the name is unknown.
+// Damages one page of generation 0 in the named way and returns its number.
 static uint32_t damage(Verifier* v, const char* kind) {
   uint32_t page = 0, other = 1;
-  while (page_kind(&v->options, page_hash(&v->options, page, 0)) == kZero) page++;
+  while (page_kind(&v->options.content, page, 0) == kZero) page++;
   other = page + 1;
-  while (page_kind(&v->options, page_hash(&v->options, other, 0)) == kZero) other++;
+  while (page_kind(&v->options.content, other, 0) == kZero) other++;
   uint64_t* words = page_words(v, page);
   if (strcmp(kind, "zero") == 0) {
     memset(words, 0, kPageBytes);
@@ -397,10 +270,8 @@ static uint32_t damage(Verifier* v, const char* kind) {
     memcpy(words, page_words(v, other), kPageBytes);
   } else if (strcmp(kind, "corrupt") == 0) {
     ((unsigned char*)words)[3000] ^= 4;
-  } else if (strcmp(kind, "stale") == 0) {
-    v->generations[page]++;  // as if the rewrite had been lost
   } else {
-    return v->pages;
+    v->generations[page]++;  // as if the rewrite had been lost
   }
   return page;
 }
@@ -415,20 +286,20 @@ static void expect(bool condition, const char* what) {
 
 static void selftest_kind(Verifier* v, const char* kind) {
   uint32_t page = damage(v, kind);
-  expect(strcmp(damage_kind(&v->options, page_words(v, page), page), kind) == 0, kind);
+  expect(strcmp(damage_kind(&v->options.content, page_words(v, page), page), kind) == 0, kind);
   uint64_t errors = v->errors;
   expect(!check(v, page) && v->errors == errors + 1, "damage must be counted");
   expect(check(v, page), "a page must be whole again after its damage was reported");
   // back to generation 0 for the next kind
   v->generations[page] = 0;
-  write_page(&v->options, page_words(v, page), page, 0);
+  write_page(&v->options.content, page_words(v, page), page, 0);
 }
 
 static void selftest_every_bit(Verifier* v, uint32_t page) {
   unsigned char* bytes = (unsigned char*)page_words(v, page);
   for (int bit = 0; bit < kPageBytes * 8; bit++) {
     bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
-    bool missed = is_expected(&v->options, page_words(v, page), page, v->generations[page]);
+    bool missed = is_expected(&v->options.content, page_words(v, page), page, v->generations[page]);
     bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
     if (missed) {
       expect(false, "a flipped bit went unnoticed");
@@ -441,13 +312,13 @@ static void selftest_every_bit(Verifier* v, uint32_t page) {
 static void selftest_torn_and_unzeroed(Verifier* v) {
   uint64_t torn[kPageWords], later[kPageWords];
   for (uint32_t page = 0; page < v->pages; page++) {
-    write_page(&v->options, torn, page, 0);
-    write_page(&v->options, later, page, 1);
+    write_page(&v->options.content, torn, page, 0);
+    write_page(&v->options.content, later, page, 1);
     if (memcmp(torn, later, kPageBytes) == 0) continue;  // zero in both
-    expect(!is_expected(&v->options, torn, page, 1), "the older generation went unnoticed");
+    expect(!is_expected(&v->options.content, torn, page, 1), "the older generation went unnoticed");
     if (is_zero(torn) || is_zero(later)) continue;
     memcpy(torn, later, kPageBytes / 2);
-    expect(!is_expected(&v->options, torn, page, 1), "a torn page went unnoticed");
+    expect(!is_expected(&v->options.content, torn, page, 1), "a torn page went unnoticed");
   }
 }
 
@@ -459,7 +330,7 @@ static int selftest(Verifier* v) {
   print_line("selftest: the following BALLAST-ERROR lines are intended");
   for (size_t i = 0; i < sizeof kDamages / sizeof *kDamages; i++) selftest_kind(v, kDamages[i]);
   for (uint32_t page = 0; page < v->pages; page++) {
-    Kind kind = page_kind(&v->options, page_hash(&v->options, page, v->generations[page]));
+    Kind kind = page_kind(&v->options.content, page, v->generations[page]);
     if (!seen[kind]) selftest_every_bit(v, page);
     seen[kind] = true;
   }
@@ -472,135 +343,11 @@ static int selftest(Verifier* v) {
   return failures == 0 ? 0 : 1;
 }
 
-// ---- Command line -------------------------------------------------------------------------------
-
-static const char kUsage[] =
-    "usage: verifier [options]        fills memory with self-identifying pages and checks them\n"
-    "  --mib N             memory to hold, MiB (64)\n"
-    "  --mix SPEC          percent of pages of each content (zero:10,lz50:60,random:30)\n"
-    "  --write-percent P   accesses that rewrite the page (20)\n"
-    "  --hot-percent P     pages that make up the hot set (30)\n"
-    "  --hot-access P      random accesses that go to the hot set (80)\n"
-    "  --sweep-percent P   batches that walk on sequentially instead (10)\n"
-    "  --pause-us N        sleep after every 16 accesses (0)\n"
-    "  --seconds N         stop N seconds after the fill (0 = at SIGTERM)\n"
-    "  --no-final-sweep    do not check every page once more before BALLAST-DONE\n"
-    "  --seed N            seed of all contents and choices (1)\n"
-    "  --inject KIND       damage a page after the fill: zero, stale, foreign or corrupt\n"
-    "  --selftest          prove that every kind of damage is found; exit 0 if so\n"
-    "  --dump              write the filled memory to stdout and exit\n";
-
-static _Noreturn void usage_error(const char* what, const char* value) {
-  fprintf(stderr, "verifier: %s '%s'\n%s", what, value, kUsage);
-  exit(2);
-}
-
-static uint64_t parse_number(const char* text, uint64_t limit) {
-  char* end = NULL;
-  unsigned long long value = strtoull(text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0' || value > limit) {
-    usage_error("not a number in range:", text);
-  }
-  return value;
-}
-
-static void parse_mix(const char* text, unsigned mix[kKinds]) {
-  static const char* const kNames[kKinds] = {"zero:", "lz50:", "random:"};
-  memset(mix, 0, kKinds * sizeof *mix);
-  char copy[64];
-  if (strlen(text) >= sizeof copy) usage_error("--mix is too long:", text);
-  strcpy(copy, text);
-  for (char* part = strtok(copy, ","); part != NULL; part = strtok(NULL, ",")) {
-    int kind = 0;
-    while (kind < kKinds && strncmp(part, kNames[kind], strlen(kNames[kind])) != 0) kind++;
-    if (kind == kKinds) usage_error("--mix knows zero:, lz50: and random:, not", part);
-    mix[kind] = (unsigned)parse_number(part + strlen(kNames[kind]), 100);
-  }
-  if (mix[kZero] + mix[kCompressible] + mix[kRandom] != 100) {
-    usage_error("--mix must add up to 100:", text);
-  }
-}
-
-static Options parse_options(int argc, char** argv) {
-  static const struct option kOptions[] = {{"mib", 1, NULL, 'm'},
-                                           {"mix", 1, NULL, 'x'},
-                                           {"write-percent", 1, NULL, 'w'},
-                                           {"hot-percent", 1, NULL, 'h'},
-                                           {"hot-access", 1, NULL, 'a'},
-                                           {"sweep-percent", 1, NULL, 'p'},
-                                           {"pause-us", 1, NULL, 'u'},
-                                           {"seconds", 1, NULL, 's'},
-                                           {"seed", 1, NULL, 'S'},
-                                           {"no-final-sweep", 0, NULL, 'n'},
-                                           {"inject", 1, NULL, 'i'},
-                                           {"selftest", 0, NULL, 't'},
-                                           {"dump", 0, NULL, 'd'},
-                                           {"help", 0, NULL, '?'},
-                                           {NULL, 0, NULL, 0}};
-  Options o = {.mib = 64,
-               .mix = {10, 60, 30},
-               .write_percent = 20,
-               .hot_percent = 30,
-               .hot_access_percent = 80,
-               .sweep_percent = 10,
-               .seed = 1,
-               .final_sweep = true};
-  for (int option; (option = getopt_long(argc, argv, "", kOptions, NULL)) != -1;) {
-    switch (option) {
-      case 'm':
-        o.mib = (unsigned)parse_number(optarg, 1 << 20);
-        break;
-      case 'x':
-        parse_mix(optarg, o.mix);
-        break;
-      case 'w':
-        o.write_percent = (unsigned)parse_number(optarg, 100);
-        break;
-      case 'h':
-        o.hot_percent = (unsigned)parse_number(optarg, 100);
-        break;
-      case 'a':
-        o.hot_access_percent = (unsigned)parse_number(optarg, 100);
-        break;
-      case 'p':
-        o.sweep_percent = (unsigned)parse_number(optarg, 100);
-        break;
-      case 'u':
-        o.pause_us = (unsigned)parse_number(optarg, 999999);
-        break;
-      case 's':
-        o.seconds = (unsigned)parse_number(optarg, 1 << 30);
-        break;
-      case 'S':
-        o.seed = parse_number(optarg, UINT64_MAX);
-        break;
-      case 'n':
-        o.final_sweep = false;
-        break;
-      case 'i':
-        o.inject = optarg;
-        break;
-      case 't':
-        o.selftest = true;
-        break;
-      case 'd':
-        o.dump = true;
-        break;
-      default:
-        fputs(kUsage, stderr);
-        exit(2);
-    }
-  }
-  if (optind < argc) usage_error("unexpected argument", argv[optind]);
-  if (o.mib == 0) usage_error("--mib must be at least", "1");
-  return o;
-}
+// ---- Program ------------------------------------------------------------------------------------
 
 static int run(Verifier* v) {
   fill(v);
-  if (v->options.inject != NULL && damage(v, v->options.inject) == v->pages) {
-    usage_error("--inject knows zero, stale, foreign and corrupt, not", v->options.inject);
-  }
+  if (v->options.inject != NULL) damage(v, v->options.inject);
   double began = now_seconds(), checking_since = began;
   while (stop_requests == 0 &&
          (v->options.seconds == 0 || began - checking_since < v->options.seconds)) {
@@ -611,7 +358,7 @@ static int run(Verifier* v) {
       began = now_seconds();
     }
   }
-  bool complete = v->options.final_sweep && check_everything(v);
+  bool complete = !v->options.no_final_sweep && check_everything(v);
   print_line("BALLAST-DONE verified=%" PRIu64 " writes=%" PRIu64 " errors=%" PRIu64
              " complete=%d seconds=%.1f",
              v->verified, v->writes, v->errors, complete, now_seconds() - v->started);
