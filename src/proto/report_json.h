@@ -1,0 +1,27 @@
+// Reports and events as JSON, and back.
+//
+// Every field keeps its C++ name; a VmReport's spec is not nested (name, uuid, configured_bytes and min_bytes stand
+// beside the rest). Reading is lenient where daemon and reader may be of different versions (unknown members are
+// ignored, missing ones keep their default) and strict otherwise: a member of the wrong type is an error that names
+// it. Texts that are not UTF-8 survive as far as JSON can carry them. Pure functions; any thread.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+#include "model/report.h"
+
+namespace ballast::proto {
+
+nlohmann::json to_json(const VmReport& report);
+nlohmann::json to_json(const HostReport& report);  // with its "vms"
+nlohmann::json to_json(const Event& event);
+
+Result<VmReport> vm_report_from_json(const nlohmann::json& json);
+Result<HostReport> host_report_from_json(const nlohmann::json& json);
+Result<Event> event_from_json(const nlohmann::json& json);
+
+// One line without the newline; bytes that are not UTF-8 become U+FFFD instead of an exception.
+std::string to_line(const nlohmann::json& json);
+
+}  // namespace ballast::proto
