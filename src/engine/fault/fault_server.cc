@@ -1,0 +1,240 @@
+#include "engine/fault/fault_server.h"
+
+#include <algorithm>
+
+namespace ballast::engine {
+
+namespace {
+
+constexpr size_t kWaitingMax = 256;
+// First touches: 16 pages an answer almost hide the round trip (a boot raises ~30 000 of them);
+// walks get up to 64.
+constexpr uint32_t kZeroFillPages = 16;
+constexpr uint32_t kZeroFillPagesMax = 64;
+// When memory is short every page that nobody asked for makes reclaim work.
+constexpr uint32_t kZeroFillPagesShort = 4;
+
+bool fillable(PageState state) {
+  return state == PageState::kUntouched || state == PageState::kZero ||
+         state == PageState::kBallooned;
+}
+
+}  // namespace
+
+FaultServer::FaultServer(Vm& vm, SwapIo& io) : vm_(vm), io_(io) { waiting_.reserve(kWaitingMax); }
+
+void FaultServer::serve(const machine::Fault& fault) {
+  if (vm_.gone) return;
+  ++vm_.counters.faults;
+  if (answer(fault) == Answer::kWait) wait(fault);
+}
+
+void FaultServer::wait(const machine::Fault& fault) {
+  for (const Waiting& waiting : waiting_) {
+    if (waiting.fault.page == fault.page) return;
+  }
+  ++vm_.counters.waits;
+  if (waiting_.size() == kWaitingMax) {
+    dropped_ = true;
+    return;
+  }
+  waiting_.push_back({fault, vm_.clock.now()});
+}
+
+bool FaultServer::retry_waiting() {
+  size_t kept = 0;
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    if (!vm_.gone && answer(waiting_[i].fault) == Answer::kWait) waiting_[kept++] = waiting_[i];
+  }
+  const bool any = kept < waiting_.size();
+  waiting_.resize(kept);
+  if (dropped_ && waiting_.empty()) {
+    dropped_ = false;
+    if (vm_.memory.wake({PageIndex(0), vm_.tables.page_count()}) == machine::MemoryResult::kGone) {
+      vm_.gone = true;
+    }
+  }
+  return any;
+}
+
+FaultServer::Answer FaultServer::answer(const machine::Fault& fault) {
+  const PageIndex page = fault.page;
+  BALLAST_CHECK(page.raw() < vm_.tables.page_count());
+  vm_.take_discard(page);
+  switch (vm_.state(page)) {
+    case PageState::kUntouched:
+    case PageState::kZero:
+    case PageState::kBallooned:
+      return fill_zero(page);
+    case PageState::kResident:
+    case PageState::kSealed:
+      return fault.kind == machine::FaultKind::kMissing ? fill_hole(page) : let_write(page);
+    case PageState::kCompressed:
+      return unzip(page);
+    case PageState::kSwapped:
+      return swap_in(fault);
+    case PageState::kLost:
+      vm_.control.freeze();
+      return Answer::kServed;
+  }
+  return Answer::kServed;
+}
+
+uint32_t FaultServer::reach(uint32_t steps, uint32_t first, uint32_t most) const {
+  return std::min(most, first << (2 * steps));
+}
+
+bool FaultServer::install_stopped(machine::InstallStop stop, PageIndex at) {
+  if (stop == machine::InstallStop::kGone) vm_.gone = true;
+  if (stop != machine::InstallStop::kAlreadyPresent) return false;
+  // What is in the RAM file is the truth, whatever else was stored.
+  const PageEntry old = vm_.get(at);
+  vm_.set(at, PageEntry::plain(PageState::kResident).with_in_flight(old.in_flight()));
+  vm_.release_copy(old);
+  if (vm_.memory.wake({at, 1}) == machine::MemoryResult::kGone) vm_.gone = true;
+  return true;
+}
+
+FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
+  const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level();
+  const uint32_t reach_pages =
+      reach(streams_.steps_at(page), plenty ? kZeroFillPages : kZeroFillPagesShort,
+            plenty ? kZeroFillPagesMax : kZeroFillPages);
+  // A random touch gets its aligned block (the guest's neighbours come from both sides), a walk
+  // what lies ahead.
+  uint32_t first = page.raw();
+  const uint32_t block = first / reach_pages * reach_pages;
+  while (first > block && fillable(vm_.state(PageIndex(first - 1)))) --first;
+  const uint32_t limit = std::min(page.raw() + reach_pages, vm_.tables.page_count());
+  uint32_t end = page.raw() + 1;
+  while (end < limit && end - first < reach_pages && fillable(vm_.state(PageIndex(end)))) ++end;
+
+  uint32_t frames = vm_.charge_frames(end - first);
+  if (frames == 0) return Answer::kWait;
+  if (frames < end - first) first = page.raw();  // the page that is waited for comes first
+  PageRun run{PageIndex(first), std::min(frames, end - first)};
+  if (frames > run.count) vm_.uncharge_frames(frames - run.count);
+  for (uint32_t i = 0; i < run.count; ++i) vm_.take_discard(run.first + i);
+
+  streams_.served_until(run.end());
+  while (run.count > 0) {
+    const auto result = vm_.memory.install_zero(run);
+    for (uint32_t i = 0; i < result.installed; ++i) {
+      const PageIndex at = run.first + i;
+      vm_.set(at, vm_.get(at).moved_to(PageState::kResident));
+    }
+    vm_.counters.first_touches += result.installed;
+    run = {run.first + result.installed, run.count - result.installed};
+    if (result.stop == machine::InstallStop::kDone) break;
+    if (!install_stopped(result.stop, run.first)) {
+      vm_.uncharge_frames(run.count);
+      return vm_.gone || !run.contains(page) ? Answer::kServed : Answer::kWait;
+    }
+    run = {run.first + 1, run.count - 1};
+  }
+  return Answer::kServed;
+}
+
+// A touch of a page that should have a frame: a stale event, or the guest discarded the page and
+// touched it again before its bit was seen. The RAM file decides: a hole there is zeros.
+FaultServer::Answer FaultServer::fill_hole(PageIndex page) {
+  const auto result = vm_.memory.install_zero({page, 1});
+  if (result.stop == machine::InstallStop::kGone) {
+    vm_.gone = true;
+    return Answer::kServed;
+  }
+  if (result.stop == machine::InstallStop::kRetry) return Answer::kWait;
+  if (result.installed == 1) {
+    const PageEntry entry = vm_.get(page);
+    vm_.set(page, PageEntry::plain(PageState::kResident).with_in_flight(entry.in_flight()));
+    vm_.release_copy(entry);
+  } else if (vm_.memory.wake({page, 1}) == machine::MemoryResult::kGone) {
+    vm_.gone = true;
+  }
+  return Answer::kServed;
+}
+
+FaultServer::Answer FaultServer::let_write(PageIndex page) {
+  const uint32_t limit =
+      std::min(reach(streams_.steps_at(page), 1, kRunPages), vm_.tables.page_count() - page.raw());
+  PageRun run{page, 0};
+  while (run.count < limit && has_frame(vm_.state(run.end()))) ++run.count;
+  for (uint32_t i = 0; i < run.count; ++i) {
+    vm_.set(page + i, vm_.get(page + i).moved_to(PageState::kResident));
+  }
+  streams_.served_until(run.end());
+  if (vm_.memory.unseal(run) == machine::MemoryResult::kGone) vm_.gone = true;
+  return Answer::kServed;
+}
+
+FaultServer::Answer FaultServer::unzip(PageIndex page) {
+  const uint32_t limit =
+      std::min(reach(streams_.steps_at(page), 1, kRunPages), vm_.tables.page_count() - page.raw());
+  uint32_t count = 1;
+  while (count < limit && vm_.state(page + count) == PageState::kCompressed &&
+         !vm_.discard_bit(page + count)) {
+    ++count;
+  }
+  const uint32_t charged = vm_.charge_frames(count);
+  if (charged == 0) return Answer::kWait;
+  PageRun run{page, charged};
+  for (uint32_t i = 0; i < run.count; ++i) {
+    const PageEntry entry = vm_.get(page + i);
+    if (Codec::decompress(vm_.zip.get(entry.arena_offset(), entry.compressed_length()),
+                          vm_.scratch.page(i))) {
+      continue;
+    }
+    if (i > 0) {  // its own fault will tell
+      vm_.uncharge_frames(run.count - i);
+      run.count = i;
+      break;
+    }
+    vm_.uncharge_frames(run.count);
+    vm_.set(page, PageEntry::plain(PageState::kLost).with_in_flight(entry.in_flight()));
+    vm_.release_copy(entry);
+    vm_.control.freeze();
+    vm_.control.event(machine::Severity::kError, "page.lost",
+                      fmt::format("{} is paused: page {} in its compression cache is damaged",
+                                  vm_.spec.name, page.raw()));
+    return Answer::kServed;
+  }
+  streams_.served_until(run.end());
+  uint32_t done = 0;
+  while (done < run.count) {
+    const auto result =
+        vm_.memory.install({page + done, run.count - done}, vm_.scratch.run(done, run.count - done),
+                           machine::Sealing::kWritable);
+    for (uint32_t i = 0; i < result.installed; ++i) {
+      const PageIndex at = page + done + i;
+      const PageEntry old = vm_.get(at);
+      vm_.set(at, PageEntry::plain(PageState::kResident).with_in_flight(old.in_flight()));
+      vm_.release_copy(old);
+    }
+    vm_.counters.unzips += result.installed;
+    done += result.installed;
+    if (result.stop == machine::InstallStop::kDone) break;
+    if (!install_stopped(result.stop, page + done)) {
+      vm_.uncharge_frames(run.count - done);
+      return vm_.gone || done > 0 ? Answer::kServed : Answer::kWait;
+    }
+    ++done;
+  }
+  return Answer::kServed;
+}
+
+FaultServer::Answer FaultServer::swap_in(const machine::Fault& fault) {
+  const uint32_t steps = streams_.steps_at(fault.page);
+  const auto start = io_.start_read(fault.page, fault.write, reach(steps, 1, kRunPages));
+  streams_.served_until(fault.page + 1);
+  switch (start) {
+    case SwapIo::ReadStart::kStarted:
+    case SwapIo::ReadStart::kAlreadyLoading:
+      return Answer::kServed;  // the completion wakes the sleepers
+    case SwapIo::ReadStart::kNoMemory:
+    case SwapIo::ReadStart::kBusy:
+      return Answer::kWait;
+  }
+  return Answer::kServed;
+}
+
+}  // namespace ballast::engine

@@ -1,0 +1,91 @@
+// Ledger: every byte that Ballast consumes on this host, against the budget. Host-wide; any thread;
+// lock-free.
+//
+// Memory is charged *before* it is taken and given back *after* it is gone, so consumed() is at no
+// instant less than the truth, and never exceeds the budget. The last `reserve` bytes are for
+// reclaim alone: storing a page compressed may take a slab before it frees frames.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+#include "base/check.h"
+
+namespace ballast::engine {
+
+class Ledger {
+ public:
+  explicit Ledger(uint64_t budget_bytes) : budget_(budget_bytes) {}
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+
+  // For guests' faults and new VMs: leaves the reserve alone.
+  [[nodiscard]] bool try_charge(uint64_t bytes) {
+    const uint64_t limit = budget_ - reserve_.load(std::memory_order_relaxed);
+    if (charge_up_to(limit, bytes)) return true;
+    pressure();
+    return false;
+  }
+  // For reclaim, which frees more than it takes.
+  [[nodiscard]] bool try_charge_for_reclaim(uint64_t bytes) { return charge_up_to(budget_, bytes); }
+  // Memory that a VM holds already when a new daemon takes it over: a fact, even above the budget.
+  void charge_existing(uint64_t bytes) {
+    raise_peak(consumed_.fetch_add(bytes, std::memory_order_relaxed) + bytes);
+  }
+  void uncharge(uint64_t bytes) {
+    const uint64_t before = consumed_.fetch_sub(bytes, std::memory_order_relaxed);
+    BALLAST_CHECK_THAT(before >= bytes, "consumed {} uncharged {}", before, bytes);
+  }
+
+  uint64_t budget() const { return budget_; }
+  uint64_t consumed() const { return consumed_.load(std::memory_order_relaxed); }
+  uint64_t free() const {
+    const uint64_t used = consumed();
+    return used < budget_ ? budget_ - used : 0;
+  }
+  uint64_t peak() const { return peak_.load(std::memory_order_relaxed); }
+
+  // Reclaim starts below `start` free bytes and stops at `stop`; set by the host's policy.
+  void set_levels(uint64_t reserve, uint64_t start, uint64_t stop) {
+    reserve_.store(reserve, std::memory_order_relaxed);
+    start_.store(start, std::memory_order_relaxed);
+    stop_.store(stop, std::memory_order_relaxed);
+  }
+  uint64_t stop_level() const { return stop_.load(std::memory_order_relaxed); }
+  uint64_t start_level() const { return start_.load(std::memory_order_relaxed); }
+
+  // Called (from any thread, must not block) when free memory falls below start or a charge fails.
+  void set_pressure_hook(std::function<void()> hook) { hook_ = std::move(hook); }
+
+ private:
+  bool charge_up_to(uint64_t limit, uint64_t bytes) {
+    uint64_t before = consumed_.load(std::memory_order_relaxed);
+    do {
+      if (before > limit || limit - before < bytes) return false;
+    } while (!consumed_.compare_exchange_weak(before, before + bytes, std::memory_order_relaxed));
+    const uint64_t after = before + bytes;
+    raise_peak(after);
+    const uint64_t start = start_.load(std::memory_order_relaxed);
+    if (budget_ - after < start && budget_ - before >= start) pressure();
+    return true;
+  }
+  void raise_peak(uint64_t value) {
+    uint64_t peak = peak_.load(std::memory_order_relaxed);
+    while (value > peak && !peak_.compare_exchange_weak(peak, value, std::memory_order_relaxed)) {
+    }
+  }
+  void pressure() {
+    if (hook_) hook_();
+  }
+
+  const uint64_t budget_;
+  std::atomic<uint64_t> consumed_ = 0;
+  std::atomic<uint64_t> peak_ = 0;
+  std::atomic<uint64_t> reserve_ = 0;
+  std::atomic<uint64_t> start_ = 0;
+  std::atomic<uint64_t> stop_ = 0;
+  std::function<void()> hook_;
+};
+
+}  // namespace ballast::engine

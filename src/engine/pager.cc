@@ -1,0 +1,249 @@
+#include "engine/pager.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/random.h"
+#include "engine/recover/take_over.h"
+
+namespace ballast::engine {
+
+namespace {
+// Scratch run, swap clusters, waiting list, slab descriptors, the worker's stack: what one VM costs
+// besides its tables.
+constexpr uint64_t kFixedOverheadBytes = 640 * 1024;
+// A VM at its target reclaims from itself at once when its own fault finds no memory; one below
+// waits so long for the others first.
+constexpr Nanoseconds kPatience = 50 * kMillisecond;
+constexpr Nanoseconds kStallReportAfter = 2 * kSecond;
+
+uint32_t slots_of(const VmSpec& spec) {
+  return static_cast<uint32_t>(pages_ceil(swap_bytes(spec)));
+}
+uint32_t pages_of(const VmSpec& spec) {
+  return static_cast<uint32_t>(pages_ceil(spec.configured_bytes));
+}
+
+}  // namespace
+
+size_t Pager::tables_bytes(uint32_t pages, uint32_t slots) {
+  return Tables::bytes_for(pages, slots);
+}
+size_t Pager::arena_bytes(uint32_t pages) {
+  return std::max<size_t>(size_t{pages} * kPageBytes / ZipCache::kSlabBytes, 1) *
+         ZipCache::kSlabBytes;
+}
+uint64_t Pager::overhead_bytes(uint32_t pages) {
+  return Tables::bytes_for(pages, 0) + kFixedOverheadBytes;
+}
+
+Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
+    : vm_(spec, parts, tables), io_(vm_), faults_(vm_, io_), reclaimer_(vm_, io_) {}
+
+Status Pager::charge_overhead(bool existing) {
+  const uint64_t bytes = overhead_bytes(vm_.tables.page_count());
+  if (existing) {
+    vm_.ledger.charge_existing(bytes);
+  } else if (!vm_.ledger.try_charge(bytes)) {
+    return Error{
+        fmt::format("{} of memory for the tables of {} do not fit: {} of the budget of {} are free",
+                    format_size(bytes), vm_.spec.name, format_size(vm_.ledger.free()),
+                    format_size(vm_.ledger.budget()))};
+  }
+  vm_.overhead_bytes = bytes;
+  return Done{};
+}
+
+Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerParts& parts) {
+  const Tables tables = Tables::format(parts.store.tables(), pages_of(spec), slots_of(spec),
+                                       Random(parts.seed).next());
+  std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
+  BALLAST_TRY_STATUS(pager->charge_overhead(false));
+  pager->vm_.counts[static_cast<size_t>(PageState::kUntouched)] = tables.page_count();
+  pager->publish();
+  return pager;
+}
+
+Result<std::unique_ptr<Pager>> Pager::take_over(const VmSpec& spec, const PagerParts& parts) {
+  BALLAST_TRY(const Tables tables,
+              Tables::open(parts.store.tables(), pages_of(spec), slots_of(spec)));
+  std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
+  BALLAST_TRY_STATUS(take_over_tables(pager->vm_));
+  BALLAST_TRY_STATUS(pager->charge_overhead(true));
+  Vm& vm = pager->vm_;
+  vm.charged_checksum_pages =
+      (vm.slots.high_water() + Tables::kChecksumsPerPage - 1) / Tables::kChecksumsPerPage;
+  vm.ledger.charge_existing(pages_to_bytes(vm.charged_checksum_pages));
+  vm.overhead_bytes += pages_to_bytes(vm.charged_checksum_pages);
+  pager->take_discards();
+  // Events that the dead daemon read but did not serve are lost: every sleeper faults again.
+  if (vm.memory.wake({PageIndex(0), vm.tables.page_count()}) == machine::MemoryResult::kGone)
+    vm.gone = true;
+  pager->publish();
+  return pager;
+}
+
+Pager::~Pager() { vm_.ledger.uncharge(pages_to_bytes(vm_.charged_frames) + vm_.overhead_bytes); }
+
+void Pager::handle(std::span<const machine::Fault> faults) {
+  for (const machine::Fault& fault : faults) faults_.serve(fault);
+  publish();
+}
+
+void Pager::take_discards() {
+  const auto bits = vm_.memory.discard_bits();
+  for (uint32_t word = 0; word < bits.size() && !vm_.gone; ++word) {
+    if (bits[word].load(std::memory_order_relaxed) == 0) continue;
+    take_discarded_word(word, bits[word].exchange(0, std::memory_order_acq_rel));
+  }
+  publish();
+}
+
+void Pager::take_discarded_word(uint32_t word, uint64_t bits) {
+  const uint32_t base = word * 64;
+  const uint32_t count =
+      std::min<uint32_t>(64, vm_.tables.page_count() - std::min(base, vm_.tables.page_count()));
+  if (count == 0) return;
+  // A page with a frame is judged by the RAM file: gone there, or not discarded yet, or filled
+  // again since.
+  std::vector<PageRun> present;
+  if (vm_.memory.find_present({PageIndex(base), count}, present) == machine::MemoryResult::kGone) {
+    vm_.gone = true;
+    return;
+  }
+  for (const PageRun& run : present) {
+    for (uint32_t i = 0; i < run.count; ++i)
+      bits &= ~(uint64_t{1} << ((run.first + i).raw() - base));
+  }
+  for (; bits != 0; bits &= bits - 1) {
+    const PageIndex page(base + static_cast<uint32_t>(std::countr_zero(bits)));
+    if (page.raw() >= vm_.tables.page_count()) return;
+    const PageEntry entry = vm_.get(page);
+    if (entry.state() == PageState::kBallooned) continue;
+    vm_.set(page, PageEntry::plain(PageState::kBallooned).with_in_flight(entry.in_flight()));
+    vm_.release_copy(entry);
+    if (has_frame(entry.state())) vm_.uncharge_frames(1);
+    ++vm_.counters.discards;
+  }
+}
+
+bool Pager::poll_io() {
+  const bool any = io_.poll();
+  if (any) publish();
+  return any;
+}
+
+// A fault waits for memory: whoever is at or above his target makes room himself; below it, the
+// others are asked first and get some time. Nobody is taken below his min.
+bool Pager::may_reclaim_for_waiting() const {
+  const Nanoseconds since = faults_.waiting_since();
+  if (since == 0 || vm_.consumed() <= vm_.spec.min_bytes) return false;
+  return vm_.consumed() >= vm_.target_bytes.load(std::memory_order_relaxed) ||
+         vm_.clock.now() - since > kPatience;
+}
+
+bool Pager::turn() {
+  if (vm_.gone) return false;
+  bool progress = faults_.waiting() && faults_.retry_waiting();
+  const bool wanted = reclaimer_.wanted() > 0 || may_reclaim_for_waiting();
+  if (wanted) {
+    const uint32_t moved = reclaimer_.step();
+    progress |= moved > 0;
+    if (moved == 0) io_.flush();
+    if (moved > 0 || io_.busy()) {
+      stalled_since_ = 0;
+      stall_reported_ = false;
+    } else if (stalled_since_ == 0) {
+      stalled_since_ = vm_.clock.now();
+    } else if (!stall_reported_ && vm_.clock.now() - stalled_since_ > kStallReportAfter) {
+      stall_reported_ = true;
+      vm_.control.event(
+          machine::Severity::kWarning, "reclaim.stalled",
+          fmt::format("memory of {} is needed but none can be taken: compression cache {} of {}, "
+                      "swap {} of {} slots free; faults wait",
+                      vm_.spec.name, format_size(vm_.zip.used_bytes()),
+                      format_size(vm_.zip.max_bytes()), vm_.slots.free_count(),
+                      vm_.tables.slot_count()));
+    }
+  } else {
+    io_.flush();
+  }
+  publish();
+  return progress && wanted;
+}
+
+uint32_t Pager::retry_lost() {
+  const uint32_t retried = io_.retry_lost();
+  publish();
+  return retried;
+}
+
+void Pager::publish() {
+  VmReport report;
+  report.spec = vm_.spec;
+  report.consumed_bytes = vm_.consumed();
+  report.resident_bytes = pages_to_bytes(vm_.charged_frames);
+  report.arena_bytes = vm_.zip.used_bytes();
+  report.overhead_bytes = vm_.overhead_bytes;
+  report.compressed_bytes = pages_to_bytes(vm_.count(PageState::kCompressed));
+  report.swapped_bytes = pages_to_bytes(vm_.count(PageState::kSwapped));
+  report.zero_bytes = pages_to_bytes(vm_.count(PageState::kZero));
+  report.ballooned_bytes = pages_to_bytes(vm_.count(PageState::kBallooned));
+  report.swap_reserved_bytes = swap_bytes(vm_.spec);
+  report.lost_pages = vm_.count(PageState::kLost);
+  report.faults = vm_.counters.faults;
+  report.first_touches = vm_.counters.first_touches;
+  report.unzips = vm_.counters.unzips;
+  report.swap_ins = vm_.counters.swap_ins;
+  report.zips = vm_.counters.zips;
+  report.swap_outs = vm_.counters.swap_outs;
+  report.clean_drops = vm_.counters.clean_drops;
+  report.waits = vm_.counters.waits;
+  const std::lock_guard lock(report_lock_);
+  report_ = std::move(report);
+}
+
+VmReport Pager::report() const {
+  VmReport report;
+  {
+    const std::lock_guard lock(report_lock_);
+    report = report_;
+  }
+  report.target_bytes = vm_.target_bytes.load(std::memory_order_relaxed);
+  return report;
+}
+
+void Pager::audit() const {
+  const uint32_t pages = vm_.tables.page_count();
+  std::array<uint64_t, kPageStates> counts{};
+  uint64_t slots = 0;
+  uint64_t compressed = 0;
+  for (uint32_t index = 0; index < pages; ++index) {
+    const PageEntry entry = vm_.get(PageIndex(index));
+    ++counts[static_cast<size_t>(entry.state())];
+    if (entry.state() == PageState::kCompressed) {
+      ++compressed;
+      BALLAST_CHECK_THAT(vm_.zip.page_at(entry.arena_offset()) == PageIndex(index), "page {}",
+                         index);
+    }
+    if (const auto slot = entry.slot()) {
+      ++slots;
+      BALLAST_CHECK_THAT(vm_.slots.taken(*slot), "page {} names free slot {}", index, slot->raw());
+    }
+  }
+  for (size_t state = 0; state < kPageStates; ++state) {
+    BALLAST_CHECK_THAT(counts[state] == vm_.counts[state], "{}: {} pages, counted {}",
+                       name_of(static_cast<PageState>(state)), vm_.counts[state], counts[state]);
+  }
+  BALLAST_CHECK_THAT(compressed == vm_.zip.slots_used() && compressed == vm_.zip.count_slots(),
+                     "{} pages, {} slots", compressed, vm_.zip.slots_used());
+  const uint64_t taken = vm_.tables.slot_count() - vm_.slots.free_count();
+  BALLAST_CHECK_THAT(taken >= slots && taken - slots <= io_.slots_in_flight(),
+                     "{} taken, {} named, {} in flight", taken, slots, io_.slots_in_flight());
+  const uint64_t frames = vm_.count(PageState::kResident) + vm_.count(PageState::kSealed);
+  BALLAST_CHECK_THAT(vm_.charged_frames == frames + io_.frames_reserved(),
+                     "charged {} frames, entries {} reads {}", vm_.charged_frames, frames,
+                     io_.frames_reserved());
+}
+
+}  // namespace ballast::engine

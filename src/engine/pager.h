@@ -1,0 +1,81 @@
+// Pager: the engine for one VM: faults in, memory management out. The facade of this folder.
+//
+// All calls come from the VM's worker, except where noted. No call blocks on a disk, on another VM
+// or on the guest; each is bounded, so the worker's loop decides what goes first: faults, then
+// completions, then background turns.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "base/result.h"
+#include "engine/fault/fault_server.h"
+#include "engine/reclaim/reclaimer.h"
+#include "engine/swap/swap_io.h"
+#include "engine/vm.h"
+#include "model/report.h"
+
+namespace ballast::engine {
+
+class Pager {
+ public:
+  // What the store must offer for a VM of so many pages and slots.
+  static size_t tables_bytes(uint32_t pages, uint32_t slots);
+  static size_t arena_bytes(uint32_t pages);  // sparse
+  // Charged for a VM from its start: pmap, buffers.
+  static uint64_t overhead_bytes(uint32_t pages);
+
+  // A new VM over fresh stores. Fails when the overhead does not fit the budget.
+  static Result<std::unique_ptr<Pager>> create(const VmSpec& spec, const PagerParts& parts);
+  // A VM that an earlier daemon served. Checks everything it finds, rebuilds, and wakes all
+  // sleepers.
+  static Result<std::unique_ptr<Pager>> take_over(const VmSpec& spec, const PagerParts& parts);
+  ~Pager();
+  Pager(const Pager&) = delete;
+  Pager& operator=(const Pager&) = delete;
+
+  void handle(std::span<const machine::Fault> faults);
+  // After the VM's side said that discard bits are set.
+  void take_discards();
+  // True if completions were handled.
+  bool poll_io();
+  // One bounded step of background work. True: call again soon; false: nothing to do until a fault,
+  // a completion, or (while has_waiting_faults or the host is short) some milliseconds have passed.
+  bool turn();
+  // Tries Lost pages again (an operator repaired the disk). Returns how many.
+  uint32_t retry_lost();
+
+  bool has_waiting_faults() const { return faults_.waiting(); }
+  bool has_io_in_flight() const { return io_.busy(); }
+  bool gone() const { return vm_.gone; }
+  const VmSpec& spec() const { return vm_.spec; }
+
+  void set_target(uint64_t bytes) {
+    vm_.target_bytes.store(bytes, std::memory_order_relaxed);
+  }                         // any thread
+  VmReport report() const;  // any thread
+
+  // Recounts pages, frames, slots and charges against the tables and the RAM file; a difference is
+  // a bug.
+  void audit() const;
+
+ private:
+  Pager(const VmSpec& spec, const PagerParts& parts, Tables tables);
+  Status charge_overhead(bool existing);
+  void take_discarded_word(uint32_t word, uint64_t bits);
+  bool may_reclaim_for_waiting() const;
+  void publish();
+
+  Vm vm_;
+  SwapIo io_;
+  FaultServer faults_;
+  Reclaimer reclaimer_;
+  Nanoseconds stalled_since_ = 0;  // reclaim was needed and nothing could be moved; 0 = not
+  bool stall_reported_ = false;
+
+  mutable std::mutex report_lock_;  // guards report_, held for a copy only
+  VmReport report_;
+};
+
+}  // namespace ballast::engine

@@ -1,0 +1,134 @@
+#include "engine/reclaim/reclaimer.h"
+
+#include <algorithm>
+
+namespace ballast::engine {
+
+namespace {
+constexpr uint32_t kAgePages = 16;  // one swap cluster
+}
+
+Reclaimer::Reclaimer(Vm& vm, SwapIo& io) : vm_(vm), io_(io), victims_(Victims::make(vm)) {}
+
+uint64_t Reclaimer::wanted() {
+  const uint64_t free = vm_.ledger.free();
+  if (free < vm_.ledger.start_level()) reclaiming_ = true;
+  if (free >= vm_.ledger.stop_level()) reclaiming_ = false;
+  if (!reclaiming_) return 0;
+  const uint64_t target =
+      std::max(vm_.target_bytes.load(std::memory_order_relaxed), vm_.spec.min_bytes);
+  const uint64_t consumed = vm_.consumed();
+  const uint64_t over = consumed > target ? consumed - target : 0;
+  const uint64_t pages = pages_ceil(std::min(over, vm_.ledger.stop_level() - free));
+  return pages > io_.pages_going_out() ? pages - io_.pages_going_out() : 0;
+}
+
+uint32_t Reclaimer::age_zip(uint32_t pages) {
+  uint32_t sent = 0;
+  uint64_t offset = vm_.zip.empty() ? ZipCache::kEnd : vm_.zip.oldest();
+  // Oldest pages already on their way are still in the list: look past a bounded number of them.
+  for (uint32_t looked = 0; offset != ZipCache::kEnd && sent < pages && looked < 8 * kAgePages;
+       ++looked) {
+    const PageIndex page = vm_.zip.page_at(offset);
+    const uint64_t next = vm_.zip.younger(offset);
+    const PageEntry entry = vm_.get(page);
+    if (!entry.in_flight() && io_.can_add()) {
+      const auto compressed = vm_.zip.get(offset, entry.compressed_length());
+      const bool whole = Codec::decompress(compressed, aged_.page(0));
+      // A damaged page stays until its own fault reports it.
+      if (whole && io_.add(page, aged_.page(0))) ++sent;
+    }
+    offset = next;
+  }
+  return sent;
+}
+
+bool Reclaimer::seal_and_read(PageRun run) {
+  for (uint32_t i = 0; i < run.count; ++i) {
+    // A discard seen only now is void: either it has not happened yet (its second mark will come),
+    // or the page has been filled again since.
+    const PageIndex page = run.first + i;
+    vm_.take_discard(page);
+  }
+  if (vm_.memory.seal(run) == machine::MemoryResult::kGone ||
+      vm_.memory.read(run, vm_.scratch.run(0, run.count)) == machine::MemoryResult::kGone) {
+    vm_.gone = true;
+    return false;
+  }
+  for (uint32_t i = 0; i < run.count; ++i) {
+    const PageIndex page = run.first + i;
+    vm_.set(page, vm_.get(page).moved_to(PageState::kSealed));
+  }
+  return true;
+}
+
+Reclaimer::Fate Reclaimer::compress_page(PageIndex page, PageBytes bytes) {
+  std::array<std::byte, kCompressedBytesMax> compressed;
+  const uint32_t length = vm_.codec.compress(bytes, compressed);
+  if (length == 0) return io_.add(page, bytes) ? Fate::kGoingOut : Fate::kStays;
+  const auto put = vm_.zip.put(page, std::span(compressed).first(length));
+  if (!put.offset) {
+    if (put.stop == ZipCache::PutStop::kFull) {
+      zip_was_full_ = true;
+      return Fate::kStays;
+    }
+    return io_.add(page, bytes) ? Fate::kGoingOut : Fate::kStays;
+  }
+  vm_.set(page, PageEntry::compressed(*put.offset, length));
+  ++vm_.counters.zips;
+  return Fate::kStored;
+}
+
+Reclaimer::Fate Reclaimer::store_page(PageIndex page, PageBytes bytes) {
+  const PageEntry entry = vm_.get(page);
+  if (is_zero(bytes)) {
+    vm_.set(page, PageEntry::plain(PageState::kZero));
+    vm_.release_copy(entry);
+    ++vm_.counters.zero_drops;
+    return Fate::kStored;
+  }
+  if (const auto slot = entry.slot()) {
+    if (page_checksum(bytes, vm_.tables.key()) == vm_.tables.checksum(*slot)) {
+      vm_.set(page, PageEntry::with_slot(PageState::kSwapped, *slot));
+      ++vm_.counters.clean_drops;
+      return Fate::kStored;
+    }
+    vm_.set(page, PageEntry::plain(PageState::kSealed));
+    vm_.release_slot(*slot);
+  }
+  if (vm_.options.zip_enable) return compress_page(page, bytes);
+  return io_.add(page, bytes) ? Fate::kGoingOut : Fate::kStays;
+}
+
+uint32_t Reclaimer::step() {
+  if (zip_was_full_ || (vm_.options.zip_enable && !vm_.zip.has_room())) {
+    zip_was_full_ = false;
+    const uint32_t sent = age_zip(kAgePages);
+    // With the cache full and its way out busy, compressing more pages would only burn the CPU.
+    if (sent == 0 && !vm_.zip.has_room() && io_.busy()) return 0;
+  }
+  const PageRun run = victims_->next();
+  if (run.count == 0 || vm_.gone || !seal_and_read(run)) return 0;
+  uint32_t moved = 0;
+  PageRun stored{run.first, 0};
+  const auto discard = [&] {
+    if (stored.count == 0) return;
+    if (vm_.memory.discard(stored) == machine::MemoryResult::kGone) vm_.gone = true;
+    vm_.uncharge_frames(stored.count);
+  };
+  for (uint32_t i = 0; i < run.count; ++i) {
+    const PageIndex page = run.first + i;
+    const Fate fate = store_page(page, vm_.scratch.page(i));
+    if (fate != Fate::kStays) ++moved;
+    if (fate == Fate::kStored) {
+      ++stored.count;
+      continue;
+    }
+    discard();
+    stored = {page + 1, 0};
+  }
+  discard();
+  return moved;
+}
+
+}  // namespace ballast::engine

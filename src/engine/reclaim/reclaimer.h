@@ -1,0 +1,51 @@
+// Reclaimer: takes memory back from one VM, a run of pages at a time, by the gentlest store that
+// holds each page.
+//
+//   known zero            → dropped
+//   copy on disk is right → dropped, nothing written
+//   compresses to ≤ 50 %  → compression cache; when that is full its oldest pages go to swap first
+//   the rest              → swap
+//
+// One step: seal the run, read it, store what can be stored now (contents → entry), then free the
+// frames (punch). A write in between wakes nobody wrongly: it traps, and its event finds the page
+// stored and brings it back. Worker only; a step is bounded by kRunPages and never waits for the
+// disk.
+#pragma once
+
+#include <memory>
+
+#include "engine/reclaim/victims.h"
+#include "engine/swap/swap_io.h"
+#include "engine/vm.h"
+
+namespace ballast::engine {
+
+class Reclaimer {
+ public:
+  Reclaimer(Vm& vm, SwapIo& io);
+
+  // Pages to take now: above target while the host is short, counting what is on its way out as
+  // gone.
+  uint64_t wanted();
+  // Evicts one run. Returns pages freed or sent on their way; 0 when only the disk can make
+  // progress, or nothing can.
+  uint32_t step();
+
+ private:
+  enum class Fate { kStored, kGoingOut, kStays };
+
+  Fate store_page(PageIndex page, PageBytes bytes);
+  Fate compress_page(PageIndex page, PageBytes bytes);
+  bool seal_and_read(PageRun run);
+  // Sends the cache's oldest pages towards swap; returns how many.
+  uint32_t age_zip(uint32_t pages);
+
+  Vm& vm_;
+  SwapIo& io_;
+  std::unique_ptr<Victims> victims_;
+  PageBuffer aged_{1};
+  bool reclaiming_ = false;  // between falling below start and rising above stop
+  bool zip_was_full_ = false;
+};
+
+}  // namespace ballast::engine

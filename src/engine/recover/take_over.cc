@@ -1,0 +1,84 @@
+#include "engine/recover/take_over.h"
+
+#include <vector>
+
+namespace ballast::engine {
+
+namespace {
+
+Error damaged(const Vm& vm, PageIndex page, const char* what) {
+  return Error{
+      fmt::format("the page table that an earlier daemon left for {} is damaged: page {} {}",
+                  vm.spec.name, page.raw(), what)};
+}
+
+// What an entry becomes once the RAM file was looked at. The state machine does not apply between
+// two daemons.
+PageEntry reconciled(PageEntry old, bool present) {
+  if (present) {
+    // A copy in swap may still be right: the checksum will tell. Compressed copies are simply
+    // dropped.
+    const auto slot = old.slot();
+    return slot ? PageEntry::with_slot(PageState::kResident, *slot)
+                : PageEntry::plain(PageState::kResident);
+  }
+  if (has_frame(old.state())) return PageEntry::plain(PageState::kUntouched);
+  return old.with_in_flight(false);
+}
+
+Status check_entry(const Vm& vm, PageIndex page, PageEntry entry) {
+  if ((entry.word() & 0xf) >= kPageStates) return damaged(vm, page, "has an unknown state");
+  if (entry.state() == PageState::kSwapped && !entry.slot())
+    return damaged(vm, page, "is swapped without a slot");
+  return Done{};
+}
+
+// Claims what the reconciled entry refers to. A second claim of one slot means damage.
+Status claim(Vm& vm, PageIndex page, PageEntry entry) {
+  if (entry.state() == PageState::kCompressed) {
+    if (!vm.zip.claim(page, entry.arena_offset(), entry.compressed_length())) {
+      return damaged(vm, page, "names a compressed copy that cannot be one");
+    }
+  } else if (const auto slot = entry.slot()) {
+    if (!vm.slots.claim(*slot))
+      return damaged(vm, page, "names a swap slot that is out of range or taken");
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Status take_over_tables(Vm& vm) {
+  const uint32_t pages = vm.tables.page_count();
+  for (uint32_t page = 0; page < pages; ++page) {
+    BALLAST_TRY_STATUS(check_entry(vm, PageIndex(page), vm.get(PageIndex(page))));
+  }
+  std::vector<PageRun> present;
+  if (vm.memory.find_present({PageIndex(0), pages}, present) == machine::MemoryResult::kGone) {
+    return Error{fmt::format("{} died while it was taken over", vm.spec.name)};
+  }
+  std::vector<bool> is_present(pages, false);
+  uint64_t frames = 0;
+  for (const PageRun& run : present) {
+    frames += run.count;
+    for (uint32_t i = 0; i < run.count; ++i) is_present[(run.first + i).raw()] = true;
+  }
+  for (uint32_t index = 0; index < pages; ++index) {
+    const PageIndex page(index);
+    BALLAST_TRY_STATUS(claim(vm, page, reconciled(vm.get(page), is_present[index])));
+  }
+  // All is sound: from here on the tables are changed.
+  vm.zip.link_claimed();
+  vm.charged_frames = frames;
+  vm.ledger.charge_existing(pages_to_bytes(frames));
+  vm.counts.fill(0);
+  for (uint32_t index = 0; index < pages; ++index) {
+    const PageIndex page(index);
+    const PageEntry entry = reconciled(vm.get(page), is_present[index]);
+    vm.tables.put(page, entry);
+    ++vm.counts[static_cast<size_t>(entry.state())];
+  }
+  return Done{};
+}
+
+}  // namespace ballast::engine

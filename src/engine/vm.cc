@@ -1,0 +1,123 @@
+#include "engine/vm.h"
+
+#include <cstdlib>
+#include <new>
+
+namespace ballast::engine {
+
+PageBuffer::PageBuffer(uint32_t pages)
+    : bytes_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, size_t{pages} * kPageBytes))) {
+  BALLAST_CHECK(bytes_ != nullptr);
+}
+
+void PageBuffer::Free::operator()(std::byte* bytes) const { std::free(bytes); }
+
+Vm::Vm(const VmSpec& vm_spec, const PagerParts& parts, Tables vm_tables)
+    : spec(vm_spec),
+      memory(parts.memory),
+      swap(parts.swap),
+      store(parts.store),
+      control(parts.control),
+      clock(parts.clock),
+      ledger(parts.ledger),
+      options(parts.options),
+      seed(parts.seed),
+      tables(vm_tables),
+      zip(parts.store, parts.ledger,
+          parts.options.zip_enable ? vm_spec.configured_bytes / 100 * parts.options.zip_max_percent
+                                   : 0),
+      slots(vm_tables.slot_count()),
+      target_bytes(vm_spec.configured_bytes) {}
+
+void Vm::set(PageIndex page, PageEntry entry) {
+  const PageState from = tables.get(page).state();
+  const PageState to = entry.state();
+  BALLAST_CHECK_THAT(may_follow(from, to), "vm {} page {}: {} → {}", spec.name, page.raw(),
+                     name_of(from), name_of(to));
+  --counts[static_cast<size_t>(from)];
+  ++counts[static_cast<size_t>(to)];
+  tables.put(page, entry);
+}
+
+uint32_t Vm::charge_frames(uint32_t wanted) {
+  for (uint32_t frames = wanted; frames > 0; frames /= 4) {
+    if (ledger.try_charge(pages_to_bytes(frames))) {
+      charged_frames += frames;
+      return frames;
+    }
+  }
+  return 0;
+}
+
+void Vm::uncharge_frames(uint64_t frames) {
+  BALLAST_CHECK(frames <= charged_frames);
+  charged_frames -= frames;
+  ledger.uncharge(pages_to_bytes(frames));
+}
+
+void Vm::release_copy(PageEntry old) {
+  if (old.state() == PageState::kCompressed) {
+    zip.free(old.arena_offset());
+  } else if (const auto slot = old.slot()) {
+    release_slot(*slot);
+  }
+}
+
+void Vm::release_slot(SwapSlot slot) {
+  for (Reading& read : reading) {
+    if (slot < read.run.first || slot - read.run.first >= read.run.count) continue;
+    read.orphans |= uint64_t{1} << (slot - read.run.first);
+    return;
+  }
+  slots.release(slot);
+}
+
+SlotRun Vm::allocate_slots(uint32_t wanted) {
+  if (slots.free_count() < wanted) strip_kept_copies();
+  const SlotRun run = slots.allocate(wanted);
+  // The checksum table is sparse: it is charged as far as slots were ever used.
+  const uint64_t pages =
+      (slots.high_water() + Tables::kChecksumsPerPage - 1) / Tables::kChecksumsPerPage;
+  while (charged_checksum_pages < pages) {
+    if (!ledger.try_charge_for_reclaim(kPageBytes)) {
+      for (uint32_t i = 0; i < run.count; ++i) slots.release(run.first + i);
+      return {};
+    }
+    ++charged_checksum_pages;
+    overhead_bytes += kPageBytes;
+  }
+  return run;
+}
+
+// Slots are as many as pages above min, so while pages are swapped enough of them are held by
+// resident pages as kept copies. A bounded walk takes some back.
+void Vm::strip_kept_copies() {
+  const uint32_t pages = tables.page_count();
+  for (uint32_t step = 0; step < 4096 && step < pages; ++step) {
+    const PageIndex page(strip_hand_);
+    strip_hand_ = strip_hand_ + 1 < pages ? strip_hand_ + 1 : 0;
+    const PageEntry entry = get(page);
+    if (!has_frame(entry.state()) || !entry.slot()) continue;
+    set(page, PageEntry::plain(entry.state()).with_in_flight(entry.in_flight()));
+    release_slot(*entry.slot());
+  }
+}
+
+bool Vm::discard_bit(PageIndex page) const {
+  const auto& word = memory.discard_bits()[page.raw() / 64];
+  return (word.load(std::memory_order_acquire) >> (page.raw() % 64) & 1) != 0;
+}
+
+bool Vm::take_discard(PageIndex page) {
+  if (!discard_bit(page)) return false;
+  memory.discard_bits()[page.raw() / 64].fetch_and(~(uint64_t{1} << (page.raw() % 64)),
+                                                   std::memory_order_acq_rel);
+  const PageEntry entry = get(page);
+  if (has_frame(entry.state()) || entry.state() == PageState::kBallooned) return true;
+  set(page, PageEntry::plain(PageState::kBallooned).with_in_flight(entry.in_flight()));
+  release_copy(entry);
+  ++counters.discards;
+  return true;
+}
+
+}  // namespace ballast::engine

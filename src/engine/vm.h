@@ -1,0 +1,152 @@
+// Vm: everything one VM's worker works on, and the few moves that every part of the engine makes
+// the same way.
+//
+// The parts (fault/, reclaim/, swap/, recover/) hold a Vm& and nothing of each other's state.
+// Invariants:
+//   - every frame of the RAM file that an entry claims (Resident, Sealed) is charged to the ledger,
+//   from before
+//     it exists until after it is gone;
+//   - an entry changes only through set(), which knows the allowed transitions;
+//   - whoever replaces a payload (arena slot, swap slot) frees the old one after the new entry is
+//   stored.
+// Worker only, except target_bytes.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "engine/compress/codec.h"
+#include "engine/compress/zip_cache.h"
+#include "engine/ledger/ledger.h"
+#include "engine/pmap/tables.h"
+#include "engine/swap/slot_map.h"
+#include "machine/clock.h"
+#include "machine/guest_memory.h"
+#include "machine/swap_device.h"
+#include "machine/vm_control.h"
+#include "machine/vm_store.h"
+#include "model/options.h"
+#include "model/vm_spec.h"
+
+namespace ballast::engine {
+
+struct PagerParts {
+  machine::GuestMemory& memory;
+  machine::SwapDevice& swap;
+  machine::VmStore& store;
+  machine::VmControl& control;
+  const machine::Clock& clock;
+  Ledger& ledger;
+  Options options;
+  uint64_t seed = 1;  // of victim choice, and of a new VM's checksum key
+};
+
+// Since the VM started, or since this daemon took it over.
+struct VmCounters {
+  uint64_t faults = 0;
+  uint64_t first_touches = 0;
+  uint64_t unzips = 0;
+  uint64_t swap_ins = 0;
+  uint64_t zips = 0;
+  uint64_t swap_outs = 0;
+  uint64_t clean_drops = 0;
+  uint64_t zero_drops = 0;
+  uint64_t waits = 0;
+  uint64_t discards = 0;
+};
+
+// Page-aligned memory for I/O and staging, allocated once.
+class PageBuffer {
+ public:
+  explicit PageBuffer(uint32_t pages);
+  std::span<std::byte> run(uint32_t page, uint32_t count) {
+    return {bytes_.get() + size_t{page} * kPageBytes, size_t{count} * kPageBytes};
+  }
+  std::span<std::byte, kPageBytes> page(uint32_t page) {
+    return std::span<std::byte, kPageBytes>(bytes_.get() + size_t{page} * kPageBytes, kPageBytes);
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* bytes) const;
+  };
+  std::unique_ptr<std::byte, Free> bytes_;
+};
+
+// Pages that one step of the engine moves at once. System calls cost per call and per running vCPU
+// (a TLB flush each), so runs of 32 spread them to ~0.1 of a page's compression; longer ones only
+// make a fault wait longer behind reclaim of its own VM.
+inline constexpr uint32_t kRunPages = 32;
+
+struct Vm {
+  Vm(const VmSpec& vm_spec, const PagerParts& parts, Tables vm_tables);
+
+  PageEntry get(PageIndex page) const { return tables.get(page); }
+  PageState state(PageIndex page) const { return tables.get(page).state(); }
+  // Stores the entry; checks that the state may follow.
+  void set(PageIndex page, PageEntry entry);
+  uint64_t count(PageState state) const { return counts[static_cast<size_t>(state)]; }
+
+  // What the VM consumes of the host now, as charged to the ledger.
+  uint64_t consumed() const {
+    return charged_frames * kPageBytes + zip.used_bytes() + overhead_bytes;
+  }
+
+  // Charges up to `wanted` frames, at least 1 or none. Returns how many.
+  uint32_t charge_frames(uint32_t wanted);
+  void uncharge_frames(uint64_t frames);
+
+  // Frees what the entry keeps outside the RAM file (arena slot, swap slot). Call after the entry
+  // was replaced.
+  void release_copy(PageEntry old);
+  // Gives a swap slot back, now or, while a read of it is in flight, when that is done.
+  void release_slot(SwapSlot slot);
+  // Up to `wanted` consecutive swap slots, taking back kept copies of resident pages when the file
+  // is full.
+  SlotRun allocate_slots(uint32_t wanted);
+
+  // The guest gave the page up and the bit is set: forget stored copies. True if it was so.
+  bool take_discard(PageIndex page);
+  bool discard_bit(PageIndex page) const;
+
+  const VmSpec spec;
+  machine::GuestMemory& memory;
+  machine::SwapDevice& swap;
+  machine::VmStore& store;
+  machine::VmControl& control;
+  const machine::Clock& clock;
+  Ledger& ledger;
+  const Options options;
+  const uint64_t seed;
+
+  Tables tables;
+  ZipCache zip;
+  SlotMap slots;
+  Codec codec;
+  PageBuffer scratch{kRunPages};  // one step's pages; free between steps
+
+  std::array<uint64_t, kPageStates> counts{};  // pages per state
+  uint64_t charged_frames = 0;  // = pages with frames, between two calls into the engine
+  uint64_t overhead_bytes = 0;  // charged
+  uint64_t charged_checksum_pages =
+      0;                               // of overhead_bytes: the checksum table as far as it is used
+  std::atomic<uint64_t> target_bytes;  // set by the host's policy, any thread
+  bool gone = false;                   // the VM died; nothing is served any more
+  // Slots that the disk is reading now, one entry per I/O buffer; a slot whose page was given up
+  // meanwhile is an orphan that the completion releases, so that no write can be started over a
+  // read.
+  struct Reading {
+    SlotRun run;
+    uint64_t orphans = 0;  // bit i: slot run.first + i
+  };
+  std::array<Reading, 8> reading{};
+  VmCounters counters;
+
+ private:
+  void strip_kept_copies();
+  uint32_t strip_hand_ = 0;
+};
+
+}  // namespace ballast::engine
