@@ -1,0 +1,74 @@
+// SimVmStore: the memory that outlives the daemon, and SimVmControl: what the engine asked of the
+// VM.
+//
+// The arena lies in a memfd, so that its frames are allocated by the first store and can be counted
+// exactly. One thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "machine/sim/sim_world.h"
+#include "machine/vm_control.h"
+#include "machine/vm_store.h"
+
+namespace ballast::machine::sim {
+
+class SimVmStore final : public VmStore {
+ public:
+  SimVmStore(SimWorld& world, uint32_t vm, size_t tables_bytes, size_t arena_bytes);
+  ~SimVmStore() override;
+  SimVmStore(const SimVmStore&) = delete;
+  SimVmStore& operator=(const SimVmStore&) = delete;
+
+  std::span<std::byte> tables() override { return tables_; }
+  std::span<std::byte> arena() override { return arena_; }
+  void release_arena(size_t offset_bytes, size_t bytes) override;
+
+  // Bytes of memory that the store takes: all of the tables, the allocated part of the arena.
+  uint64_t tables_bytes() const { return tables_.size(); }
+  uint64_t arena_bytes() const;
+  // Changes one bit somewhere in the arena's frames (canary). False if it has none.
+  bool flip_arena_bit();
+
+ private:
+  SimWorld& world_;
+  const uint32_t vm_;
+  int arena_fd_;
+  std::span<std::byte> tables_;
+  std::span<std::byte> arena_;
+};
+
+class SimVmControl final : public VmControl {
+ public:
+  explicit SimVmControl(SimWorld& world) : world_(world) {}
+
+  struct Event {
+    Severity severity;
+    std::string kind;
+    std::string message;
+  };
+
+  void freeze() override {
+    if (world_.abandoned()) return;
+    frozen_ = true;
+    world_.note("freeze");
+    world_.point();
+  }
+  void event(Severity severity, std::string kind, std::string message) override {
+    if (world_.abandoned()) return;
+    world_.note(kind);
+    events_.push_back({severity, std::move(kind), std::move(message)});
+    world_.point();
+  }
+
+  bool frozen() const { return frozen_; }
+  const std::vector<Event>& events() const { return events_; }
+
+ private:
+  SimWorld& world_;
+  bool frozen_ = false;
+  std::vector<Event> events_;
+};
+
+}  // namespace ballast::machine::sim
