@@ -1,5 +1,6 @@
-// Random: a seeded generator (xoshiro256**, Blackman & Vigna 2018). The same seed gives the same numbers on every
-// machine and compiler, which replayable simulation needs and <random>'s distributions do not promise.
+// Random: a seeded generator (xoshiro256**, Blackman & Vigna 2018). The same seed gives the same
+// numbers on every machine and compiler, which replayable simulation needs and <random>'s
+// distributions do not promise.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +26,7 @@ class Random {
   }
 
   // Uniform in [0, bound); bound > 0. (Multiply-shift: the bias is below 2^-32 for our bounds.)
-  uint32_t below(uint32_t bound) {
-    return static_cast<uint32_t>(((next() >> 32) * bound) >> 32);
-  }
+  uint32_t below(uint32_t bound) { return static_cast<uint32_t>(((next() >> 32) * bound) >> 32); }
   // Uniform in [low, high].
   uint64_t between(uint64_t low, uint64_t high) { return low + next() % (high - low + 1); }
   bool chance(uint32_t permille) { return below(1000) < permille; }

@@ -1,7 +1,7 @@
 // Result<T>: a value, or an Error that says what failed, where, and what to do about it.
 //
-// For failures of the world and refused input. Bugs are BALLAST_CHECK. Member names follow std::expected, which
-// g++ 12 lacks in C++20.
+// For failures of the world and refused input. Bugs are BALLAST_CHECK. Member names follow
+// std::expected, which g++ 12 lacks in C++20.
 #pragma once
 
 #include <cerrno>
@@ -24,7 +24,8 @@ Error system_error(std::string what, int error_number = errno);
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  // NOLINTNEXTLINE(google-explicit-constructor): `return value;` and `return Error{…};` are the point.
+  // NOLINTNEXTLINE(google-explicit-constructor): `return value;` and `return Error{…};` are the
+  // point.
   Result(T value) : content_(std::in_place_index<0>, std::move(value)) {}
   Result(Error error) : content_(std::in_place_index<1>, std::move(error)) {}
 
@@ -69,7 +70,7 @@ using Status = Result<Done>;
   if (!name) return std::move(name).error();             \
   declaration = std::move(name).value()
 
-#define BALLAST_TRY_STATUS(expression)                                    \
-  do {                                                                    \
+#define BALLAST_TRY_STATUS(expression)                                                      \
+  do {                                                                                      \
     if (auto ballast_status = (expression); !ballast_status) return ballast_status.error(); \
   } while (false)

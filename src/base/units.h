@@ -1,7 +1,8 @@
 // The words everything is counted in: pages of 4 KiB, bytes, instants.
 //
-// PageIndex is a PPN: a page of one VM's guest-physical memory, counted from 0 across all its RAM regions. It
-// never crosses VMs. Bytes are plain uint64_t named *_bytes; sizes cross a boundary only through the converters.
+// PageIndex is a PPN: a page of one VM's guest-physical memory, counted from 0 across all its RAM
+// regions. It never crosses VMs. Bytes are plain uint64_t named *_bytes; sizes cross a boundary
+// only through the converters.
 #pragma once
 
 #include <compare>
@@ -16,7 +17,8 @@ namespace ballast {
 
 inline constexpr size_t kPageBytes = 4096;
 
-// A number that means one thing only. Id − Id is a count; Id + count is an Id; Id + Id does not compile.
+// A number that means one thing only. Id − Id is a count; Id + count is an Id; Id + Id does not
+// compile.
 template <typename Tag, typename Raw>
 class StrongId {
  public:
@@ -58,8 +60,8 @@ inline constexpr Nanoseconds kMicrosecond = 1000;
 inline constexpr Nanoseconds kMillisecond = 1000 * kMicrosecond;
 inline constexpr Nanoseconds kSecond = 1000 * kMillisecond;
 
-// "256M", "1G", "4096", "1.5G"; suffixes K M G T (powers of 1024), with or without a trailing B or iB.
-// Refuses everything else, naming the text.
+// "256M", "1G", "4096", "1.5G"; suffixes K M G T (powers of 1024), with or without a trailing B or
+// iB. Refuses everything else, naming the text.
 Result<uint64_t> parse_size(std::string_view text);
 
 // "256 MB", "1.5 GB", "12 KB": for people. Powers of 1024.

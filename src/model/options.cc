@@ -32,8 +32,8 @@ Status set_option(Options& options, std::string_view name, std::string_view valu
     BALLAST_TRY(options.spin_us, number_within(name, value, 0, 1000));
   } else if (name == "Ballast.Victims") {
     if (value != "random" && value != "second-chance") {
-      return Error{fmt::format("{} = '{}' is refused: random or second-chance is needed", name,
-                               value)};
+      return Error{
+          fmt::format("{} = '{}' is refused: random or second-chance is needed", name, value)};
     }
     options.victims = value == "random" ? VictimChoice::kRandom : VictimChoice::kSecondChance;
   } else {

@@ -1,6 +1,8 @@
-// Options: host options under the names that ESX operators know, with ESX's defaults unless the comment says why not.
+// Options: host options under the names that ESX operators know, with ESX's defaults unless the
+// comment says why not.
 //
-// Set in the configuration file ([options] "Mem.MemZipEnable" = 1); validated as a whole before use.
+// Set in the configuration file ([options] "Mem.MemZipEnable" = 1); validated as a whole before
+// use.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +18,11 @@ enum class VictimChoice : uint8_t {
 };
 
 struct Options {
-  bool zip_enable = true;          // Mem.MemZipEnable
-  uint32_t zip_max_percent = 10;   // Mem.MemZipMaxPct: compression cache, % of configured size
-  uint32_t min_free_percent = 0;   // Mem.MemMinFreePct: 0 = sliding scale
+  bool zip_enable = true;         // Mem.MemZipEnable
+  uint32_t zip_max_percent = 10;  // Mem.MemZipMaxPct: compression cache, % of configured size
+  uint32_t min_free_percent = 0;  // Mem.MemMinFreePct: 0 = sliding scale
   VictimChoice victims = VictimChoice::kSecondChance;  // Ballast.Victims: random | second-chance
-  uint32_t spin_us = 50;           // Ballast.FaultSpinUs: longest wait of a worker on the CPU, 0 = never
+  uint32_t spin_us = 50;  // Ballast.FaultSpinUs: longest wait of a worker on the CPU, 0 = never
 };
 
 // Sets one option by name. Refuses unknown names and values out of range, saying what is allowed.
