@@ -1,7 +1,7 @@
 // Asks a daemon on its control socket and waits for the answer, for a bounded time.
 //
-// Blocking; any thread. Errors are sentences for the operator: nobody answers, no permission, no answer in time, or
-// what the daemon itself said.
+// Blocking; any thread. Errors are sentences for the operator: nobody answers, no permission, no
+// answer in time, or what the daemon itself said.
 #pragma once
 
 #include <chrono>

@@ -1,20 +1,26 @@
 // The control protocol: what is asked on RUN_DIR/control.sock, and how a request becomes an answer.
 //
-// Newline-delimited JSON. A request is one object on one line of at most kRequestBytesMax bytes; its answer is one
-// line, {"ok":true,…} or {"ok":false,"error":"…"}. A connection may carry any number of requests, one after another.
+// Newline-delimited JSON. A request is one object on one line of at most kRequestBytesMax bytes;
+// its answer is one line, {"ok":true,…} or {"ok":false,"error":"…"}. A connection may carry any
+// number of requests, one after another.
 //
 //   {"op":"version"}                {"ok":true,"version":"0.1.0","protocol":1,"pid":N}
 //   {"op":"ls"}                     {"ok":true,"vms":[VmReport…]}
 //   {"op":"show","vm":"web1"}       {"ok":true,"vm":VmReport}
 //   {"op":"host"}                   {"ok":true,"host":HostReport}            with its "vms"
-//   {"op":"events","since":N}       {"ok":true,"events":[Event…],"last":L}   sequence > N, oldest first, at most
-//                                   kEventsMax at once: ask again with since = the last one's sequence; L is the
-//                                   newest sequence there is, so L < N tells that the daemon was restarted
-//   {"op":"resume","vm":"web1"}     {"ok":true}                              tries a paused VM again
+//   {"op":"events","since":N}       {"ok":true,"events":[Event…],"last":L}   sequence > N, oldest
+//   first, at most
+//                                   kEventsMax at once: ask again with since = the last one's
+//                                   sequence; L is the newest sequence there is, so L < N tells
+//                                   that the daemon was restarted
+//   {"op":"resume","vm":"web1"}     {"ok":true}                              tries a paused VM
+//   again
 //   {"op":"admit","name":"web1","memory_bytes":N,"min_bytes":N}
-//                                   {"ok":true}, or why such a VM would be refused now; promises nothing
+//                                   {"ok":true}, or why such a VM would be refused now; promises
+//                                   nothing
 //
-// Requests come from outside: whatever is wrong with one is said in its answer. Nothing here throws or blocks.
+// Requests come from outside: whatever is wrong with one is said in its answer. Nothing here throws
+// or blocks.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +51,8 @@ struct ControlService {
   std::function<Status(const VmSpec&)> admit;                // name and sizes are valid
 };
 
-// The answer to one request. A function that the service lacks makes its ops answer "not supported".
+// The answer to one request. A function that the service lacks makes its ops answer "not
+// supported".
 nlohmann::json answer(const nlohmann::json& request, const ControlService& service);
 
 nlohmann::json error_answer(std::string_view message);

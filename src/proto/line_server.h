@@ -1,14 +1,16 @@
 // LineServer: a Unix socket whose clients send lines of JSON and get one line back for each.
 //
-// Made for a single-threaded poll loop: add_pollfds() before poll(), handle() after it. All calls from that one
-// thread; none blocks, none throws. Clients are strangers: their number, the length of a line, what they leave unread
-// and how long they may be silent are bounded, and a client that oversteps gets one error line, if it still reads,
-// and is closed. While a client has not taken its answer, nothing more is read from it.
+// Made for a single-threaded poll loop: add_pollfds() before poll(), handle() after it. All calls
+// from that one thread; none blocks, none throws. Clients are strangers: their number, the length
+// of a line, what they leave unread and how long they may be silent are bounded, and a client that
+// oversteps gets one error line, if it still reads, and is closed. While a client has not taken its
+// answer, nothing more is read from it.
 //
-//   LineServer::listen(path, {}) → add_pollfds(fds) → poll(fds, timeout_ms(now)) → handle(fds, handler, now) → …
+//   LineServer::listen(path, {}) → add_pollfds(fds) → poll(fds, timeout_ms(now)) → handle(fds,
+//   handler, now) → …
 //
-// The socket file has mode 0660 and is removed by the destructor if it is still ours. A file left behind by a dead
-// daemon is replaced; one that somebody answers on is not.
+// The socket file has mode 0660 and is removed by the destructor if it is still ours. A file left
+// behind by a dead daemon is replaced; one that somebody answers on is not.
 #pragma once
 
 #include <poll.h>
@@ -61,7 +63,9 @@ class LineServer {
   LineServer(std::string path, LineServerLimits limits, int listener);
   void accept_clients(Nanoseconds now);
   void receive(Client& client, Nanoseconds now);
-  void serve_lines(Client& client, const Handler& handler);
+  void serve_lines(Client& client, const Handler& handler, Nanoseconds now);
+  void serve_line(Client& client, size_t length, const Handler& handler, Nanoseconds now);
+  void dismiss(Client& client, const std::string& why, Nanoseconds now);
   void send_pending(Client& client, Nanoseconds now);
   void queue_answer(Client& client, const nlohmann::json& answer);
 

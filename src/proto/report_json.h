@@ -1,9 +1,10 @@
 // Reports and events as JSON, and back.
 //
-// Every field keeps its C++ name; a VmReport's spec is not nested (name, uuid, configured_bytes and min_bytes stand
-// beside the rest). Reading is lenient where daemon and reader may be of different versions (unknown members are
-// ignored, missing ones keep their default) and strict otherwise: a member of the wrong type is an error that names
-// it. Texts that are not UTF-8 survive as far as JSON can carry them. Pure functions; any thread.
+// Every field keeps its C++ name; a VmReport's spec is not nested (name, uuid, configured_bytes and
+// min_bytes stand beside the rest). Reading is lenient where daemon and reader may be of different
+// versions (unknown members are ignored, missing ones keep their default) and strict otherwise: a
+// member of the wrong type is an error that names it. Texts that are not UTF-8 survive as far as
+// JSON can carry them. Pure functions; any thread.
 #pragma once
 
 #include <nlohmann/json.hpp>

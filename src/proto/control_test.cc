@@ -1,0 +1,139 @@
+#include "proto/control.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "proto/report_json.h"
+
+namespace ballast::proto {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class Control : public ::testing::Test {
+ protected:
+  Control() {
+    service_.version = "1.2.3";
+    service_.host = [] {
+      HostReport host;
+      host.budget_bytes = 512u << 20;
+      host.vms.resize(2);
+      host.vms[0].spec.name = "web1";
+      host.vms[1].spec.name = "web2";
+      return host;
+    };
+    service_.events = [](uint64_t since) {
+      std::vector<Event> events;
+      for (uint64_t i = since + 1; i <= 1000; ++i) events.push_back({.sequence = i});
+      return events;
+    };
+    service_.last_event = [] { return uint64_t{1000}; };
+    service_.resume = [this](const std::string& vm) -> Status {
+      resumed_ = vm;
+      if (vm == "web2") return Error{"web2 is not paused"};
+      return Done{};
+    };
+    service_.admit = [this](const VmSpec& spec) -> Status {
+      admitted_ = spec;
+      return Done{};
+    };
+  }
+  json ask(const char* text) { return answer(json::parse(text), service_); }
+  std::string error_of(const char* text) {
+    const json reply = ask(text);
+    EXPECT_EQ(reply["ok"], false) << text;
+    return reply.value("error", "");
+  }
+
+  ControlService service_;
+  std::string resumed_;
+  VmSpec admitted_;
+};
+
+TEST_F(Control, AnswersWithReports) {
+  EXPECT_EQ(ask(R"({"op":"version"})")["version"], "1.2.3");
+  EXPECT_EQ(ask(R"({"op":"ls"})")["vms"].size(), 2u);
+  EXPECT_EQ(ask(R"({"op":"host"})")["host"]["budget_bytes"], 512u << 20);
+  EXPECT_EQ(ask(R"({"op":"host"})")["host"]["vms"][1]["name"], "web2");
+  EXPECT_EQ(ask(R"({"op":"show","vm":"web2"})")["vm"]["name"], "web2");
+}
+
+TEST_F(Control, EventsComeInBoundedPortions) {
+  const json first = ask(R"({"op":"events"})");
+  EXPECT_EQ(first["events"].size(), kEventsMax);
+  EXPECT_EQ(first["events"][0]["sequence"], 1);
+  EXPECT_EQ(first["last"], 1000);
+  EXPECT_EQ(ask(R"({"op":"events","since":999})")["events"].size(), 1u);
+  EXPECT_EQ(ask(R"({"op":"events","since":18446744073709551615})")["last"], 1000);
+}
+
+TEST_F(Control, ResumesByName) {
+  EXPECT_EQ(ask(R"({"op":"resume","vm":"web1"})")["ok"], true);
+  EXPECT_EQ(resumed_, "web1");
+  EXPECT_EQ(error_of(R"({"op":"resume","vm":"web2"})"), "web2 is not paused");
+  resumed_.clear();
+  EXPECT_THAT(error_of(R"({"op":"resume","vm":"web3"})"), HasSubstr("no VM is named 'web3'"));
+  EXPECT_EQ(resumed_, "");
+}
+
+TEST_F(Control, AdmitsOnlyWhatMakesSense) {
+  EXPECT_EQ(ask(R"({"op":"admit","name":"db","memory_bytes":1048576,"min_bytes":4096})")["ok"],
+            true);
+  EXPECT_EQ(admitted_.name, "db");
+  EXPECT_EQ(admitted_.configured_bytes, 1u << 20);
+  EXPECT_EQ(admitted_.min_bytes, 4096u);
+  admitted_ = {};
+  for (const char* text : {R"({"op":"admit","memory_bytes":4096})", R"({"op":"admit","name":"db"})",
+                           R"({"op":"admit","name":"../x","memory_bytes":4096})",
+                           R"({"op":"admit","name":"db","memory_bytes":0})",
+                           R"({"op":"admit","name":"db","memory_bytes":4097})",
+                           R"({"op":"admit","name":"db","memory_bytes":-4096})",
+                           R"({"op":"admit","name":"db","memory_bytes":18446744073709547520})",
+                           R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":8192})",
+                           R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":1})"}) {
+    EXPECT_NE(error_of(text), "") << text;
+  }
+  EXPECT_EQ(admitted_.name, "");
+}
+
+TEST_F(Control, WrongRequestsAreExplained) {
+  EXPECT_THAT(error_of("[]"), HasSubstr("one object on one line"));
+  EXPECT_THAT(error_of("{}"), HasSubstr("needs \"op\""));
+  EXPECT_THAT(error_of(R"({"op":7})"), HasSubstr("needs \"op\""));
+  EXPECT_THAT(error_of(R"({"op":"format c:"})"), HasSubstr("unknown op 'format c:'"));
+  EXPECT_THAT(error_of(R"({"op":"show"})"), HasSubstr("needs \"vm\""));
+  EXPECT_THAT(error_of(R"({"op":"show","vm":{}})"), HasSubstr("needs \"vm\""));
+  EXPECT_THAT(error_of(R"({"op":"events","since":-1})"), HasSubstr("\"since\""));
+  EXPECT_THAT(error_of(R"({"op":"events","since":"now"})"), HasSubstr("\"since\""));
+}
+
+TEST_F(Control, HostileNamesComeBackShortAndHarmless) {
+  const std::string name = "\x1b[2J" + std::string(5000, 'x');
+  const json reply = answer({{"op", "show"}, {"vm", name}}, service_);
+  const auto text = reply["error"].get<std::string>();
+  EXPECT_LT(text.size(), 200u);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+}
+
+TEST_F(Control, MissingFunctionsAreNotSupported) {
+  service_ = {};
+  for (const char* op : {"ls", "host", "show", "events", "resume", "admit"}) {
+    const json reply = answer({{"op", op}, {"vm", "a"}}, service_);
+    EXPECT_THAT(reply.value("error", ""), HasSubstr("does not support")) << op;
+  }
+}
+
+TEST(CheckVmName, TakesWhatFileNamesAndTablesBear) {
+  for (const char* good : {"a", "web1", "Web-1.example_x", "_", "9"}) {
+    EXPECT_TRUE(check_vm_name(good)) << good;
+  }
+  EXPECT_TRUE(check_vm_name(std::string(64, 'a')));
+  EXPECT_FALSE(check_vm_name(std::string(65, 'a')));
+  for (const char* bad : {"", ".", "..", "-a", ".a", "a b", "a/b", "a\n", "\xc3\xa4"}) {
+    EXPECT_FALSE(check_vm_name(bad)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace ballast::proto

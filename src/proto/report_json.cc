@@ -1,0 +1,173 @@
+#include "proto/report_json.h"
+
+#include <optional>
+#include <type_traits>
+
+namespace ballast::proto {
+
+namespace {
+
+// The one list of fields, for writing (const report) and reading alike; report_json_test counts
+// them.
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, VmReport>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("name", r.spec.name);
+  visit("uuid", r.spec.uuid);
+  visit("configured_bytes", r.spec.configured_bytes);
+  visit("min_bytes", r.spec.min_bytes);
+  visit("pid", r.pid);
+  visit("state", r.state);
+  visit("pause_reason", r.pause_reason);
+  visit("target_bytes", r.target_bytes);
+  visit("consumed_bytes", r.consumed_bytes);
+  visit("resident_bytes", r.resident_bytes);
+  visit("arena_bytes", r.arena_bytes);
+  visit("overhead_bytes", r.overhead_bytes);
+  visit("compressed_bytes", r.compressed_bytes);
+  visit("swapped_bytes", r.swapped_bytes);
+  visit("zero_bytes", r.zero_bytes);
+  visit("ballooned_bytes", r.ballooned_bytes);
+  visit("swap_reserved_bytes", r.swap_reserved_bytes);
+  visit("lost_pages", r.lost_pages);
+  visit("faults", r.faults);
+  visit("first_touches", r.first_touches);
+  visit("unzips", r.unzips);
+  visit("swap_ins", r.swap_ins);
+  visit("zips", r.zips);
+  visit("swap_outs", r.swap_outs);
+  visit("clean_drops", r.clean_drops);
+  visit("waits", r.waits);
+  visit("fault_p50_ns", r.fault_p50_ns);
+  visit("fault_p99_ns", r.fault_p99_ns);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, HostReport>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("budget_bytes", r.budget_bytes);
+  visit("consumed_bytes", r.consumed_bytes);
+  visit("peak_consumed_bytes", r.peak_consumed_bytes);
+  visit("free_bytes", r.free_bytes);
+  visit("promised_bytes", r.promised_bytes);
+  visit("min_bytes", r.min_bytes);
+  visit("daemon_bytes", r.daemon_bytes);
+  visit("state", r.state);
+  visit("uptime_ns", r.uptime_ns);
+  visit("vms", r.vms);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, Event>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("sequence", r.sequence);
+  visit("unix_ms", r.unix_ms);
+  visit("severity", r.severity);
+  visit("vm", r.vm);
+  visit("kind", r.kind);
+  visit("message", r.message);
+}
+
+class Writer {
+ public:
+  template <typename Field>
+  void operator()(const char* name, const Field& field) {
+    json_[name] = field;
+  }
+  void operator()(const char* name, const std::vector<VmReport>& vms) {
+    nlohmann::json& array = json_[name] = nlohmann::json::array();
+    for (const VmReport& vm : vms) array.push_back(to_json(vm));
+  }
+  nlohmann::json take() { return std::move(json_); }
+
+ private:
+  nlohmann::json json_ = nlohmann::json::object();
+};
+
+// Keeps the first error; fields after it are left alone.
+class Reader {
+ public:
+  explicit Reader(const nlohmann::json& json) : json_(json) {}
+
+  template <typename Field>
+  void operator()(const char* name, Field& field) {
+    if (error_) return;
+    const auto member = json_.find(name);
+    if (member == json_.end()) return;
+    if (!assign(*member, field)) {
+      error_ = Error{fmt::format("a report's \"{}\" is a {} where another type is needed", name,
+                                 member->type_name())};
+    }
+  }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  static bool assign(const nlohmann::json& member, std::string& field) {
+    if (!member.is_string()) return false;
+    field = member.get_ref<const std::string&>();
+    return true;
+  }
+  static bool assign(const nlohmann::json& member, uint64_t& field) {
+    if (!member.is_number_unsigned()) return false;
+    field = member.get<uint64_t>();
+    return true;
+  }
+  static bool assign(const nlohmann::json& member, int32_t& field) {
+    if (!member.is_number_integer()) return false;
+    const auto wide = member.get<int64_t>();
+    field = static_cast<int32_t>(wide);
+    return field == wide;
+  }
+  bool assign(const nlohmann::json& member, std::vector<VmReport>& field) {
+    if (!member.is_array()) return false;
+    for (const nlohmann::json& element : member) {
+      auto vm = vm_report_from_json(element);
+      if (!vm) {
+        error_ = vm.error();
+        return true;
+      }
+      field.push_back(*std::move(vm));
+    }
+    return true;
+  }
+
+  const nlohmann::json& json_;
+  std::optional<Error> error_;
+};
+
+template <typename Report>
+nlohmann::json write(const Report& report) {
+  Writer writer;
+  visit_fields(report, writer);
+  return writer.take();
+}
+
+template <typename Report>
+Result<Report> read(const nlohmann::json& json) {
+  if (!json.is_object()) {
+    return Error{fmt::format("a report is a {} where an object is needed", json.type_name())};
+  }
+  Report report;
+  Reader reader(json);
+  visit_fields(report, reader);
+  if (reader.error()) return *reader.error();
+  return report;
+}
+
+}  // namespace
+
+nlohmann::json to_json(const VmReport& report) { return write(report); }
+nlohmann::json to_json(const HostReport& report) { return write(report); }
+nlohmann::json to_json(const Event& event) { return write(event); }
+
+Result<VmReport> vm_report_from_json(const nlohmann::json& json) { return read<VmReport>(json); }
+Result<HostReport> host_report_from_json(const nlohmann::json& json) {
+  return read<HostReport>(json);
+}
+Result<Event> event_from_json(const nlohmann::json& json) { return read<Event>(json); }
+
+std::string to_line(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace ballast::proto
