@@ -1,0 +1,51 @@
+// What ballast-qemu does to a QEMU command line so that ballastd can own the VM's memory:
+//   guest RAM      becomes a shared memfd (an object added, or the user's own memory-backend-ram
+//   converted) accelerator    KVM where it can run a guest kernel, else TCG; unless the user chose
+//   balloon        a virtio-balloon with free-page reporting and deflate-on-oom; unless the user
+//   has one QMP            a socket for the daemon; unless the user has a Unix server socket, which
+//   is used then -m -uuid -name made explicit
+// Everything else stays as written and in order. Capability probes pass untouched. Pure but for the
+// questions in Host.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "qemu/kvm_probe.h"
+#include "qemu/refusals.h"
+
+namespace ballast::qemu {
+
+// BALLAST_* variables as found; unset ones are empty.
+struct Environment {
+  std::string run_dir;
+  std::string socket;
+  std::string name;
+  std::string memory_bytes;  // set by `ballast run --memory`
+  std::string min_bytes;
+  std::string uuid;
+};
+
+struct Host {
+  HostFiles files;
+  std::function<KvmProbe()> probe_kvm;  // asked only when the user left the choice
+  std::function<std::string()> new_uuid;
+  std::string working_directory;
+  int pid = 0;  // of the QEMU to be
+};
+
+struct Plan {
+  bool managed = false;  // false: a probe; run QEMU with these arguments and nothing else
+  std::vector<std::string> arguments;
+  std::vector<std::pair<std::string, std::string>> environment;  // for the agent
+  std::string qmp_directory;  // to be made before QEMU starts; empty if not needed
+};
+
+Result<Plan> make_plan(const std::vector<std::string>& arguments, const Environment& environment,
+                       const Host& host);
+
+}  // namespace ballast::qemu
