@@ -13,8 +13,8 @@ struct KvmProbe {
 };
 
 // Runs a few million kernel-mode instructions of a tiny 64-bit guest and watches the CPU time they
-// take: native needs a few ms, interpretation seconds. Takes at most ~0.3 s of CPU. Any thread, but
-// it uses SIGALRM-style signal SIGUSR1 on the calling thread while it runs.
+// take: native needs a few ms, interpretation seconds. Uses at most 0.3 s of CPU. Takes SIGUSR1
+// over while it runs, so only before the program has other threads that use it.
 KvmProbe probe_kvm();
 
 }  // namespace ballast::qemu
