@@ -55,12 +55,14 @@ struct Region {
   int ram_fd = -1;                // our own duplicate, kept for life
   std::atomic<bool> gone{false};  // QEMU unmapped it: the addresses may hold something else now
 };
+// NOLINTBEGIN(bugprone-dynamic-static-initializers): their definitions are constinit.
 extern Region regions[kAgentRegionsMax];
 extern std::atomic<unsigned> region_count;
 extern int userfault_fd;
 // This process is a fork()ed child of the one that handed its RAM over, or the agent gave up before
 // the VM began.
 extern std::atomic<bool> inert;
+// NOLINTEND(bugprone-dynamic-static-initializers)
 
 // Whether a mapping that QEMU asks for is guest RAM. Cheap for everything that is not.
 bool is_guest_ram(size_t length, int protection, int flags, int fd);

@@ -204,7 +204,7 @@ bool take_kept(const AgentMessage& header, const Descriptors& received) {
   return true;
 }
 
-constinit AgentRange ranges[kAgentSampleRangesMax];
+constinit AgentRange ranges[kAgentSampleRangesMax] = {};
 
 bool is_sampleable(const AgentRange& range) {
   if (range.address % kPageBytes != 0 || range.bytes % kPageBytes != 0 || range.bytes == 0)
@@ -228,6 +228,7 @@ void zap(unsigned count) {
   lock_zapping();
   for (unsigned i = 0; i < count; ++i) {
     if (!is_sampleable(ranges[i])) continue;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the daemon speaks in addresses.
     vector[used++] = {reinterpret_cast<void*>(ranges[i].address), ranges[i].bytes};
   }
   // One call for all where the kernel allows it for the own process (Linux 6.13); else one call

@@ -40,6 +40,7 @@ void* real_mmap(void* address, size_t length, int protection, int flags, int fd,
   if (MmapFunction* function = next(next_mmap, "mmap64")) {
     return function(address, length, protection, flags, fd, offset);
   }
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): that is how the system call returns it.
   return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, protection, flags, fd, offset));
 }
 

@@ -19,7 +19,7 @@ namespace ballast::agent {
 constinit Region regions[kAgentRegionsMax];
 constinit std::atomic<unsigned> region_count{0};
 constinit std::atomic<bool> inert{false};
-int userfault_fd = -1;
+constinit int userfault_fd = -1;
 
 namespace {
 
