@@ -38,7 +38,10 @@ uint64_t Pager::overhead_bytes(uint32_t pages) {
 }
 
 Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
-    : vm_(spec, parts, tables), io_(vm_), faults_(vm_, io_), reclaimer_(vm_, io_) {}
+    : vm_(spec, parts, tables), io_(vm_), faults_(vm_, io_), reclaimer_(vm_, io_) {
+  report_.spec = spec;
+  report_.swap_reserved_bytes = swap_bytes(spec);
+}
 
 Status Pager::charge_overhead(bool existing) {
   const uint64_t bytes = overhead_bytes(vm_.tables.page_count());
@@ -145,9 +148,10 @@ bool Pager::may_reclaim_for_waiting() const {
 bool Pager::turn() {
   if (vm_.gone) return false;
   bool progress = faults_.waiting() && faults_.retry_waiting();
-  const bool wanted = reclaimer_.wanted() > 0 || may_reclaim_for_waiting();
+  const bool wanted = reclaimer_.wanted() > 0 || may_reclaim_for_waiting() || asked_pages_ > 0;
   if (wanted) {
     const uint32_t moved = reclaimer_.step();
+    asked_pages_ -= std::min<uint64_t>(asked_pages_, moved > 0 || io_.busy() ? moved : asked_pages_);
     progress |= moved > 0;
     if (moved == 0) io_.flush();
     if (moved > 0 || io_.busy()) {
@@ -172,35 +176,37 @@ bool Pager::turn() {
   return progress && wanted;
 }
 
+void Pager::reclaim(uint64_t pages) {
+  const uint64_t consumed = vm_.consumed();
+  asked_pages_ = std::min(pages, pages_floor(consumed - std::min(consumed, vm_.spec.min_bytes)));
+}
+
 uint32_t Pager::retry_lost() {
   const uint32_t retried = io_.retry_lost();
   publish();
   return retried;
 }
 
+// Numbers only: the fault path must not allocate.
 void Pager::publish() {
-  VmReport report;
-  report.spec = vm_.spec;
-  report.consumed_bytes = vm_.consumed();
-  report.resident_bytes = pages_to_bytes(vm_.charged_frames);
-  report.arena_bytes = vm_.zip.used_bytes();
-  report.overhead_bytes = vm_.overhead_bytes;
-  report.compressed_bytes = pages_to_bytes(vm_.count(PageState::kCompressed));
-  report.swapped_bytes = pages_to_bytes(vm_.count(PageState::kSwapped));
-  report.zero_bytes = pages_to_bytes(vm_.count(PageState::kZero));
-  report.ballooned_bytes = pages_to_bytes(vm_.count(PageState::kBallooned));
-  report.swap_reserved_bytes = swap_bytes(vm_.spec);
-  report.lost_pages = vm_.count(PageState::kLost);
-  report.faults = vm_.counters.faults;
-  report.first_touches = vm_.counters.first_touches;
-  report.unzips = vm_.counters.unzips;
-  report.swap_ins = vm_.counters.swap_ins;
-  report.zips = vm_.counters.zips;
-  report.swap_outs = vm_.counters.swap_outs;
-  report.clean_drops = vm_.counters.clean_drops;
-  report.waits = vm_.counters.waits;
   const std::lock_guard lock(report_lock_);
-  report_ = std::move(report);
+  report_.consumed_bytes = vm_.consumed();
+  report_.resident_bytes = pages_to_bytes(vm_.charged_frames);
+  report_.arena_bytes = vm_.zip.used_bytes();
+  report_.overhead_bytes = vm_.overhead_bytes;
+  report_.compressed_bytes = pages_to_bytes(vm_.count(PageState::kCompressed));
+  report_.swapped_bytes = pages_to_bytes(vm_.count(PageState::kSwapped));
+  report_.zero_bytes = pages_to_bytes(vm_.count(PageState::kZero));
+  report_.ballooned_bytes = pages_to_bytes(vm_.count(PageState::kBallooned));
+  report_.lost_pages = vm_.count(PageState::kLost);
+  report_.faults = vm_.counters.faults;
+  report_.first_touches = vm_.counters.first_touches;
+  report_.unzips = vm_.counters.unzips;
+  report_.swap_ins = vm_.counters.swap_ins;
+  report_.zips = vm_.counters.zips;
+  report_.swap_outs = vm_.counters.swap_outs;
+  report_.clean_drops = vm_.counters.clean_drops;
+  report_.waits = vm_.counters.waits;
 }
 
 VmReport Pager::report() const {

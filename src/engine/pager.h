@@ -43,6 +43,8 @@ class Pager {
   // One bounded step of background work. True: call again soon; false: nothing to do until a fault,
   // a completion, or (while has_waiting_faults or the host is short) some milliseconds have passed.
   bool turn();
+  // Takes this many pages from the VM now, whatever its target, as far as its stores take them; never below its min.
+  void reclaim(uint64_t pages);
   // Tries Lost pages again (an operator repaired the disk). Returns how many.
   uint32_t retry_lost();
 
@@ -71,6 +73,7 @@ class Pager {
   SwapIo io_;
   FaultServer faults_;
   Reclaimer reclaimer_;
+  uint64_t asked_pages_ = 0;       // by reclaim()
   Nanoseconds stalled_since_ = 0;  // reclaim was needed and nothing could be moved; 0 = not
   bool stall_reported_ = false;
 

@@ -114,6 +114,16 @@ json answer_resume(const json& request, const ControlService& service) {
   return resumed ? ok_answer() : error_answer(resumed.error().message);
 }
 
+json answer_reclaim(const json& request, const ControlService& service) {
+  if (!service.host || !service.reclaim) return not_supported("reclaim");
+  const auto vm = find_vm(request, service);
+  if (!vm) return error_answer(vm.error().message);
+  const auto bytes = number_member(request, "bytes");
+  if (!bytes) return error_answer(bytes.error().message);
+  const Status started = service.reclaim(vm->spec.name, *bytes);
+  return started ? ok_answer() : error_answer(started.error().message);
+}
+
 Result<VmSpec> requested_spec(const json& request) {
   VmSpec spec;
   BALLAST_TRY(spec.name, text_member(request, "name"));
@@ -141,7 +151,7 @@ struct Operation {
 constexpr Operation kOperations[] = {
     {"version", answer_version}, {"ls", answer_ls},         {"show", answer_show},
     {"host", answer_host},       {"events", answer_events}, {"resume", answer_resume},
-    {"admit", answer_admit},
+    {"admit", answer_admit},     {"reclaim", answer_reclaim},
 };
 
 }  // namespace
@@ -156,7 +166,7 @@ json answer(const json& request, const ControlService& service) {
     if (operation.name == *op) return operation.answer(request, service);
   }
   return error_answer(fmt::format(
-      "unknown op {}; known are version, ls, show, host, events, resume, admit", in_quotes(*op)));
+      "unknown op {}; known are version, ls, show, host, events, resume, reclaim, admit", in_quotes(*op)));
 }
 
 json error_answer(std::string_view message) {

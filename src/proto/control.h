@@ -15,6 +15,9 @@
 //                                   that the daemon was restarted
 //   {"op":"resume","vm":"web1"}     {"ok":true}                              tries a paused VM
 //   again
+//   {"op":"reclaim","vm":"web1","bytes":N}
+//                                   {"ok":true}                              takes so much memory
+//   from the VM now, whatever its target, not below its min; returns before it is done
 //   {"op":"admit","name":"web1","memory_bytes":N,"min_bytes":N}
 //                                   {"ok":true}, or why such a VM would be refused now; promises
 //                                   nothing
@@ -48,6 +51,7 @@ struct ControlService {
   std::function<std::vector<Event>(uint64_t since)> events;  // sequence > since, oldest first
   std::function<uint64_t()> last_event;                      // the newest sequence; 0: none yet
   std::function<Status(const std::string& vm)> resume;       // called for known VMs only
+  std::function<Status(const std::string& vm, uint64_t bytes)> reclaim;  // known VMs only
   std::function<Status(const VmSpec&)> admit;                // name and sizes are valid
 };
 

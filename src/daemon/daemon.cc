@@ -1,0 +1,363 @@
+#include "daemon/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <thread>
+
+#include "proto/run_dir.h"
+#include "proto/unix_socket.h"
+
+namespace ballast::daemon {
+
+namespace {
+
+using linux_machine::AgentLink;
+using linux_machine::MemfdStore;
+using linux_machine::SwapFile;
+using linux_machine::VmProcess;
+
+// The daemon's own code, heap and stacks, measured at 9 MB with 4 VMs.
+constexpr uint64_t kOwnBytes = 10ull << 20;
+constexpr Nanoseconds kBalancePeriod = 100 * kMillisecond;
+// From connecting to the last region: QEMU maps its RAM within milliseconds.
+constexpr Nanoseconds kArrivalPatience = 10 * kSecond;
+constexpr size_t kArrivalsMax = 64;
+// A daemon that was just killed may still be letting go of the lock.
+constexpr int kLockTries = 100;
+
+uint32_t slots_of(const VmSpec& spec) { return static_cast<uint32_t>(pages_ceil(swap_bytes(spec))); }
+uint32_t pages_of(const VmSpec& spec) { return static_cast<uint32_t>(pages_ceil(spec.configured_bytes)); }
+
+Result<UniqueFd> take_lock(const std::string& path) {
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file.valid()) return system_error("lock file " + path);
+  for (int attempt = 0; attempt < kLockTries; ++attempt) {
+    if (flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
+      const std::string pid = fmt::format("{}\n", getpid());
+      if (ftruncate(file.get(), 0) != 0 || pwrite(file.get(), pid.data(), pid.size(), 0) < 0) {
+        return system_error("lock file " + path);
+      }
+      return file;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  std::array<char, 32> owner{};
+  [[maybe_unused]] const ssize_t got = pread(file.get(), owner.data(), owner.size() - 1, 0);
+  return Error{fmt::format("another ballastd (process {}) serves this run directory: {} is locked. Stop it, or "
+                           "give this one another --run-dir",
+                           std::atoi(owner.data()), path)};
+}
+
+// Nobody but us makes files of this name here, and we unlink them at once: what is left is a crash's.
+void remove_stale_swap_files(const std::string& directory, EventLog& log) {
+  std::error_code problem;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, problem)) {
+    if (entry.path().extension() != ".vswp") continue;
+    std::filesystem::remove(entry.path(), problem);
+    if (!problem) {
+      log.add(machine::Severity::kWarning, "", "swap.stale-file",
+              "removed the stale swap file " + entry.path().string());
+    }
+  }
+}
+
+void drain(int event_fd) {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(event_fd, &count, sizeof(count));
+}
+
+void ring(int event_fd) {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(event_fd, &one, sizeof(one));
+}
+
+}  // namespace
+
+Daemon::Daemon(Config config, std::unique_ptr<engine::Host> host)
+    : config_(std::move(config)), log_(config_.log_level), host_(std::move(host)) {}
+
+Daemon::~Daemon() {
+  host_->ledger().set_pressure_hook({});
+  for (auto& [name, vm] : vms_) {
+    vm->stop();
+    host_->remove(vm->pager());
+  }
+  vms_.clear();
+  if (agent_listener_.valid()) unlink(proto::agent_socket_path(config_.run_dir).c_str());
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
+  static const linux_machine::MonotonicClock clock;
+  BALLAST_TRY(auto host, engine::Host::create(config.memory_bytes, kOwnBytes, config.options, clock));
+  std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(host)));
+  BALLAST_TRY_STATUS(daemon->check_swap_dir());
+  BALLAST_TRY_STATUS(daemon->open_run_dir());
+  BALLAST_TRY_STATUS(daemon->open_signals());
+  remove_stale_swap_files(config.swap_dir, daemon->log_);
+  const int bell = daemon->bell_.get();
+  daemon->host_->ledger().set_pressure_hook([bell] { ring(bell); });
+  daemon->log_.add(machine::Severity::kInfo, "", "host.started",
+                   fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes), config.run_dir,
+                               config.swap_dir));
+  return daemon;
+}
+
+Status Daemon::check_swap_dir() {
+  std::error_code problem;
+  std::filesystem::create_directories(config_.swap_dir, problem);  // SwapFile says what is wrong, if anything is
+  const auto trial = SwapFile::create(config_.swap_dir, "ballastd-check", kPageBytes);
+  if (!trial) return trial.error();
+  for (const std::string& notice : (*trial)->notices()) {
+    log_.add(machine::Severity::kWarning, "", "swap.notice", notice);
+  }
+  return Done{};
+}
+
+Status Daemon::open_run_dir() {
+  std::error_code problem;
+  std::filesystem::create_directories(config_.run_dir, problem);
+  if (problem) return Error{fmt::format("run directory {}: {}", config_.run_dir, problem.message())};
+  BALLAST_TRY(lock_file_, take_lock(proto::lock_path(config_.run_dir)));
+  BALLAST_TRY(control_, proto::LineServer::listen(proto::control_socket_path(config_.run_dir)));
+
+  // The lock is ours, so a socket file that is left here is a dead daemon's.
+  const std::string path = proto::agent_socket_path(config_.run_dir);
+  unlink(path.c_str());
+  BALLAST_TRY(const sockaddr_un address, proto::unix_address(path));
+  agent_listener_.reset(proto::new_unix_socket());
+  if (!agent_listener_.valid() ||
+      bind(agent_listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      chmod(path.c_str(), 0660) != 0 || listen(agent_listener_.get(), 64) != 0) {
+    return system_error("agent socket " + path);
+  }
+  return Done{};
+}
+
+Status Daemon::open_signals() {
+  bell_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  // Blocked here, before any worker starts, so that only the signalfd gets them.
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!bell_.valid() || !signals_.valid()) return system_error("eventfd or signalfd");
+  return Done{};
+}
+
+void Daemon::run() {
+  while (!stopping_) poll_once();
+  log_.add(machine::Severity::kInfo, "", "host.stopping",
+           fmt::format("stopping; {} VMs sleep at their next fault until a ballastd is back", vms_.size()));
+}
+
+void Daemon::poll_once() {
+  std::vector<pollfd> fds = {{signals_.get(), POLLIN, 0}, {bell_.get(), POLLIN, 0}, {agent_listener_.get(), POLLIN, 0}};
+  const size_t arrivals_at = fds.size();
+  const size_t arrivals = arrivals_.size();
+  for (const Arrival& arrival : arrivals_) fds.push_back({arrival.link->fd(), POLLIN, 0});
+  control_->add_pollfds(fds);
+
+  // Idle hosts sleep long; a host short of memory, or with somebody at the door, looks often.
+  int timeout = vms_.empty() ? 10'000 : 1'000;
+  if (!arrivals_.empty() || host_->short_of_memory()) timeout = 100;
+  const int client_timeout = control_->timeout_ms(clock_.now());
+  if (client_timeout >= 0) timeout = std::min(timeout, client_timeout);
+  if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
+    BALLAST_CHECK_THAT(false, "poll: errno {}", errno);
+  }
+
+  if (fds[0].revents != 0) take_signals();
+  if (fds[1].revents != 0) drain(bell_.get());
+  for (size_t i = 0; i < arrivals; ++i) {
+    if (fds[arrivals_at + i].revents != 0) serve_arrival(arrivals_[i]);
+    Arrival& arrival = arrivals_[i];
+    if (!arrival.over && clock_.now() - arrival.since > kArrivalPatience) {
+      refuse(arrival, "QEMU did not map all of the VM's memory within 10 s of its first part");
+    }
+  }
+  std::erase_if(arrivals_, [](const Arrival& arrival) { return arrival.over; });
+  if (fds[2].revents != 0) accept_agents();
+  control_->handle(
+      fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); }, clock_.now());
+  bury_the_dead();
+  if (fds[1].revents != 0 || clock_.now() - balanced_ > kBalancePeriod) balance();
+}
+
+void Daemon::take_signals() {
+  signalfd_siginfo signal{};
+  while (read(signals_.get(), &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal))) stopping_ = true;
+}
+
+void Daemon::accept_agents() {
+  while (true) {
+    UniqueFd socket(accept4(agent_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket.valid()) return;
+    auto process = VmProcess::of_peer(socket.get());
+    if (!process || arrivals_.size() >= kArrivalsMax) continue;  // died already, or a flood: closed unheard
+    Arrival arrival;
+    arrival.link = std::make_unique<AgentLink>(std::move(socket));
+    arrival.process = std::move(*process);
+    arrival.since = clock_.now();
+    arrivals_.push_back(std::move(arrival));
+  }
+}
+
+void Daemon::refuse(Arrival& arrival, const std::string& why) {
+  const std::string name = arrival.attachment ? arrival.attachment->hand_off.spec.name : "";
+  log_.add(machine::Severity::kWarning, name, "vm.refused",
+           fmt::format("refused: {}", why));
+  (void)arrival.link->send_refuse(why);  // who cannot be told hangs up
+  arrival.over = true;
+}
+
+void Daemon::serve_arrival(Arrival& arrival) {
+  auto received = arrival.link->receive();
+  if (!received) return refuse(arrival, received.error().message);
+  if (received->hand_off_arrived) {
+    auto attachment = linux_machine::attach(std::move(received->hand_off), *arrival.process);
+    if (!attachment) return refuse(arrival, attachment.error().message);
+    if (arrival.attachment) {
+      const auto more = linux_machine::check_continuation(arrival.attachment->hand_off, attachment->hand_off);
+      if (!more) return refuse(arrival, more.error().message);
+    }
+    arrival.attachment = std::move(*attachment);
+    if (const auto status = admit(arrival); !status) return refuse(arrival, status.error().message);
+  }
+  if (received->closed) arrival.over = true;
+}
+
+Status Daemon::admit(Arrival& arrival) {
+  const linux_machine::HandOff& hand_off = arrival.attachment->hand_off;
+  const auto running = vms_.find(hand_off.spec.name);
+  if (running != vms_.end() && running->second->pid() == arrival.process->pid()) {
+    return rejoin(arrival, *running->second);
+  }
+  if (running != vms_.end() && !hand_off.has_kept) {
+    return Error{fmt::format("a VM named {} runs already (process {}); names must differ", hand_off.spec.name,
+                             running->second->pid())};
+  }
+  if (!hand_off.has_kept) {
+    BALLAST_TRY_STATUS(host_->admit(hand_off.spec));
+  }
+  // QEMU maps its next region once this one is accepted; the VM starts with the last.
+  if (!hand_off.is_complete()) return arrival.link->send_accept({});
+  return start_vm(arrival);
+}
+
+Status Daemon::rejoin(Arrival& arrival, ServedVm& vm) {
+  if (arrival.attachment->hand_off.regions.size() != vm.hand_off().regions.size()) {
+    return Error{fmt::format("{} came back with other memory than it has", vm.spec().name)};
+  }
+  BALLAST_TRY_STATUS(arrival.link->send_accept({}));
+  const std::shared_ptr<AgentLink> link = std::move(arrival.link);  // std::function must be copyable
+  vm.post([link](ServedVm& served) { served.rejoin(std::make_unique<AgentLink>(std::move(*link))); });
+  arrival.over = true;
+  return Done{};
+}
+
+Status Daemon::start_vm(Arrival& arrival) {
+  linux_machine::Attachment& attachment = *arrival.attachment;
+  const VmSpec spec = attachment.hand_off.spec;
+  const bool taken_over = attachment.hand_off.has_kept;
+  const size_t tables = engine::Pager::tables_bytes(pages_of(spec), slots_of(spec));
+  const size_t arena = engine::Pager::arena_bytes(pages_of(spec));
+
+  ServedVm::Parts parts;
+  if (taken_over) {
+    BALLAST_TRY(parts.store, MemfdStore::adopt(std::move(attachment.tables), std::move(attachment.arena), tables, arena));
+    BALLAST_TRY(parts.swap, SwapFile::adopt(std::move(attachment.swap), swap_bytes(spec)));
+  } else {
+    BALLAST_TRY(parts.store, MemfdStore::create(spec.name, tables, arena));
+    BALLAST_TRY(parts.swap, SwapFile::create(config_.swap_dir, spec.name, swap_bytes(spec)));
+  }
+  BALLAST_TRY(const UniqueFd tables_fd, parts.store->read_only_fd(MemfdStore::Part::kTables));
+  BALLAST_TRY(const UniqueFd arena_fd, parts.store->read_only_fd(MemfdStore::Part::kArena));
+  BALLAST_TRY(const UniqueFd swap_fd, parts.swap->read_only_fd());
+  parts.attachment = std::move(attachment);
+  parts.process = std::move(arrival.process);
+
+  const auto on_left = [this](const std::string& name) {
+    {
+      const std::lock_guard hold(left_lock_);
+      left_.push_back(name);
+    }
+    ring(bell_.get());
+  };
+  BALLAST_TRY(auto vm, ServedVm::create(std::move(parts), taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
+                                        host_->ledger(), config_.options, log_, on_left));
+  // The agent must hold what outlives us before the first page can be stored there.
+  const std::array<int, 3> kept = {tables_fd.get(), arena_fd.get(), swap_fd.get()};
+  BALLAST_TRY_STATUS(arrival.link->send_accept(taken_over ? std::span<const int>() : std::span<const int>(kept)));
+  vm->set_agent(std::move(arrival.link));
+  arrival.over = true;
+  log_.add(machine::Severity::kInfo, spec.name, taken_over ? "vm.taken-over" : "vm.admitted",
+           fmt::format("{}: {} of memory, min {}, swap {}, process {}",
+                       taken_over ? "taken over from an earlier ballastd" : "admitted",
+                       format_size(spec.configured_bytes), format_size(spec.min_bytes), format_size(swap_bytes(spec)),
+                       vm->pid()));
+  host_->add(vm->pager());
+  vm->start();
+  vms_[spec.name] = std::move(vm);
+  return Done{};
+}
+
+void Daemon::bury_the_dead() {
+  std::vector<std::string> names;
+  {
+    const std::lock_guard hold(left_lock_);
+    names.swap(left_);
+  }
+  for (const std::string& name : names) {
+    const auto found = vms_.find(name);
+    if (found == vms_.end()) continue;
+    found->second->stop();
+    host_->remove(found->second->pager());
+    vms_.erase(found);
+  }
+}
+
+void Daemon::balance() {
+  balanced_ = clock_.now();
+  host_->balance();
+  if (!host_->short_of_memory()) return;
+  for (auto& [name, vm] : vms_) {
+    const VmReport report = vm->pager().report();
+    if (report.consumed_bytes > report.target_bytes) vm->ring();
+  }
+}
+
+HostReport Daemon::report() const {
+  HostReport report = host_->report();
+  for (VmReport& vm : report.vms) vm = vms_.at(vm.spec.name)->report();
+  return report;
+}
+
+proto::ControlService Daemon::service() {
+  proto::ControlService service;
+  service.version = BALLAST_VERSION;
+  service.host = [this] { return report(); };
+  service.events = [this](uint64_t since) { return log_.since(since); };
+  service.last_event = [this] { return log_.last(); };
+  service.resume = [this](const std::string& name) -> Status {
+    vms_.at(name)->post([](ServedVm& vm) { vm.resume(); });
+    return Done{};
+  };
+  service.reclaim = [this](const std::string& name, uint64_t bytes) -> Status {
+    vms_.at(name)->post([bytes](ServedVm& vm) { vm.reclaim(bytes); });
+    return Done{};
+  };
+  service.admit = [this](const VmSpec& spec) { return host_->admit(spec); };
+  return service;
+}
+
+}  // namespace ballast::daemon

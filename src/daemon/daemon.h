@@ -1,0 +1,79 @@
+// Daemon: ballastd's main thread: admits VMs, answers the command line, balances targets. One VM's faults are served
+// by that VM's worker (served_vm.h) and never wait for this thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "daemon/config.h"
+#include "daemon/event_log.h"
+#include "daemon/served_vm.h"
+#include "engine/host.h"
+#include "machine/linux/attach.h"
+#include "machine/linux/clock.h"
+#include "proto/control.h"
+#include "proto/line_server.h"
+
+namespace ballast::daemon {
+
+class Daemon {
+ public:
+  // Takes the run directory's lock and its sockets, checks the swap directory. Errors say what to do.
+  static Result<std::unique_ptr<Daemon>> start(const Config& config);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Serves until SIGTERM or SIGINT. The guests live on: they sleep at their next fault until a daemon is back.
+  void run();
+
+ private:
+  // An agent that connected and is not yet part of a running VM.
+  struct Arrival {
+    std::unique_ptr<linux_machine::AgentLink> link;
+    std::optional<linux_machine::VmProcess> process;
+    std::optional<linux_machine::Attachment> attachment;  // regions so far
+    Nanoseconds since = 0;
+    bool over = false;
+  };
+
+  Daemon(Config config, std::unique_ptr<engine::Host> host);
+  Status open_run_dir();
+  Status open_signals();
+  Status check_swap_dir();
+  proto::ControlService service();
+
+  void poll_once();
+  void take_signals();
+  void accept_agents();
+  void serve_arrival(Arrival& arrival);
+  void refuse(Arrival& arrival, const std::string& why);
+  Status admit(Arrival& arrival);
+  Status rejoin(Arrival& arrival, ServedVm& vm);
+  // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its worker.
+  Status start_vm(Arrival& arrival);
+  void bury_the_dead();
+  void balance();
+  HostReport report() const;
+
+  const Config config_;
+  EventLog log_;
+  linux_machine::MonotonicClock clock_;
+  std::unique_ptr<engine::Host> host_;
+  UniqueFd lock_file_;
+  UniqueFd agent_listener_;
+  UniqueFd signals_;
+  UniqueFd bell_;  // eventfd: pressure, or a VM left
+  std::unique_ptr<proto::LineServer> control_;
+  std::map<std::string, std::unique_ptr<ServedVm>> vms_;
+  std::vector<Arrival> arrivals_;
+  std::mutex left_lock_;  // guards left_
+  std::vector<std::string> left_;
+  Nanoseconds balanced_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace ballast::daemon

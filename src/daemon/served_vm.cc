@@ -1,0 +1,212 @@
+#include "daemon/served_vm.h"
+
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/random.h"
+
+namespace ballast::daemon {
+
+namespace {
+
+constexpr size_t kFaultBatch = 32;
+// While a fault or the host waits for memory the worker looks again after this long.
+constexpr int kSoonMs = 1;
+
+uint64_t random_seed() {
+  uint64_t seed = 0;
+  BALLAST_CHECK(getentropy(&seed, sizeof(seed)) == 0);
+  return seed;
+}
+
+}  // namespace
+
+ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options)
+    : spec_(parts.attachment.hand_off.spec),
+      hand_off_(parts.attachment.hand_off),
+      log_(log),
+      on_left_(std::move(on_left)),
+      spin_(options.spin_us * kMicrosecond),
+      swap_(std::move(parts.swap)),
+      store_(std::move(parts.store)),
+      process_(std::move(*parts.process)),
+      bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engine::Ledger& ledger,
+                                                   const Options& options, EventLog& log, OnLeft on_left) {
+  linux_machine::Attachment attachment = std::move(parts.attachment);
+  parts.attachment.hand_off = attachment.hand_off;
+  std::unique_ptr<ServedVm> vm(new ServedVm(std::move(parts), log, std::move(on_left), options));
+  const auto zap = [raw = vm.get()](std::span<const AgentRange> ranges) { return raw->zap(ranges); };
+  BALLAST_TRY(vm->memory_, linux_machine::UffdMemory::create(attachment.memory_parts(vm->pid(), zap)));
+  if (!vm->bell_.valid()) return system_error("eventfd for a VM's worker");
+  const engine::PagerParts pager_parts{*vm->memory_, *vm->swap_, *vm->store_, *vm,
+                                       vm->clock_,   ledger,     options,     random_seed()};
+  if (kind == Kind::kNew) {
+    BALLAST_TRY(vm->pager_, engine::Pager::create(vm->spec_, pager_parts));
+  } else {
+    BALLAST_TRY(vm->pager_, engine::Pager::take_over(vm->spec_, pager_parts));
+  }
+  return vm;
+}
+
+ServedVm::~ServedVm() { stop(); }
+
+void ServedVm::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void ServedVm::stop() {
+  stopping_.store(true);
+  ring();
+  if (thread_.joinable()) thread_.join();
+}
+
+void ServedVm::post(std::function<void(ServedVm&)> work) {
+  {
+    const std::lock_guard hold(posted_lock_);
+    posted_.push_back(std::move(work));
+  }
+  ring();
+}
+
+void ServedVm::ring() {
+  const uint64_t one = 1;
+  // A full counter means that the bell rings already.
+  [[maybe_unused]] const ssize_t written = write(bell_.get(), &one, sizeof(one));
+}
+
+VmReport ServedVm::report() const {
+  VmReport report = pager_->report();
+  report.pid = process_.pid();
+  report.state = frozen_.load() ? "paused" : "running";
+  if (frozen_.load()) report.pause_reason = "a page could not be read back; see ballast events";
+  report.fault_p50_ns = service_.quantile(500);
+  report.fault_p99_ns = service_.quantile(990);
+  return report;
+}
+
+void ServedVm::freeze() {
+  process_.freeze();
+  frozen_.store(true);
+}
+
+void ServedVm::resume() {
+  const uint32_t retried = pager_->retry_lost();
+  frozen_.store(false);
+  event(machine::Severity::kInfo, "vm.resumed", fmt::format("resumed; {} lost pages are tried again", retried));
+  process_.thaw();
+}
+
+void ServedVm::event(machine::Severity severity, std::string kind, std::string message) {
+  log_.add(severity, spec_.name, std::move(kind), std::move(message));
+}
+
+bool ServedVm::zap(std::span<const AgentRange> ranges) {
+  return agent_ != nullptr && agent_->send_sample(ranges);
+}
+
+void ServedVm::hang_up(std::string why) {
+  agent_.reset();
+  agent_connected_.store(false);
+  if (!why.empty()) event(machine::Severity::kWarning, "agent.hung-up", std::move(why));
+}
+
+void ServedVm::rejoin(std::unique_ptr<linux_machine::AgentLink> agent) {
+  agent_ = std::move(agent);
+  agent_connected_.store(true);
+  event(machine::Severity::kInfo, "agent.rejoined", "the agent connected again");
+  memory_->begin_discards();
+  pager_->take_discards();
+}
+
+void ServedVm::run() {
+  prctl(PR_SET_NAME, fmt::format("vm/{}", spec_.name).substr(0, 15).c_str());
+  while (!stopping_.load(std::memory_order_relaxed) && !left_) {
+    bool busy = serve_faults();
+    busy |= pager_->poll_io();
+    busy |= run_posted();
+    busy |= pager_->turn();
+    if (pager_->gone()) leave(memory_->last_error().c_str());
+    if (!busy && !left_ && !spin_for_fault()) wait(pager_->has_waiting_faults());
+  }
+}
+
+bool ServedVm::serve_faults() {
+  std::array<machine::Fault, kFaultBatch> faults;
+  const size_t count = memory_->read_faults(faults);
+  if (count == 0) return false;
+  const Nanoseconds start = clock_.now();
+  fault_gap_ = (fault_gap_ * 7 + std::min(start - last_fault_, kSecond)) / 8;
+  pager_->handle(std::span(faults).first(count));
+  const Nanoseconds end = clock_.now();
+  last_fault_ = end;
+  service_.record((end - start) / count, count);
+  return true;
+}
+
+// A wake-up on another CPU costs more than the whole service of a fault, so a worker whose guest faults in quick
+// succession stays on the CPU between two faults. It does so only while faults come closer together than it would wait, so the time burnt is
+// at most spin_ per fault and none in an idle VM.
+bool ServedVm::spin_for_fault() {
+  if (spin_ == 0 || fault_gap_ > spin_) return false;
+  const Nanoseconds until = last_fault_ + std::min(spin_, 4 * fault_gap_);
+  while (clock_.now() < until) {
+    if (serve_faults()) return true;
+    if (pager_->has_io_in_flight() && pager_->poll_io()) return true;
+  }
+  return false;
+}
+
+bool ServedVm::run_posted() {
+  std::vector<std::function<void(ServedVm&)>> work;
+  {
+    const std::lock_guard hold(posted_lock_);
+    if (posted_.empty()) return false;
+    work.swap(posted_);
+  }
+  for (auto& item : work) item(*this);
+  return true;
+}
+
+void ServedVm::wait(bool soon) {
+  std::array<pollfd, 5> fds = {pollfd{memory_->fault_fd(), POLLIN, 0}, pollfd{bell_.get(), POLLIN, 0},
+                               pollfd{swap_->wait_fd(), POLLIN, 0}, pollfd{process_.fd(), POLLIN, 0},
+                               pollfd{agent_ ? agent_->fd() : -1, POLLIN, 0}};
+  const int ready = poll(fds.data(), fds.size(), soon ? kSoonMs : -1);
+  if (ready <= 0) return;
+  if (fds[1].revents != 0) {
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t got = read(bell_.get(), &count, sizeof(count));
+  }
+  if (fds[3].revents != 0) return leave("QEMU ended");
+  if (fds[4].revents != 0) read_agent();
+}
+
+void ServedVm::read_agent() {
+  const auto received = agent_->receive();
+  if (!received) return hang_up("the agent sent something that is no message; hung up: " + received.error().message);
+  if (received->hand_off_arrived) {
+    // All RAM was announced before the worker started; more than the VM was promised is not served.
+    (void)agent_->send_refuse("the VM's memory is complete already");
+  }
+  if (received->discards) {
+    memory_->begin_discards();
+    pager_->take_discards();
+  }
+  // If QEMU died its pidfd tells; else the agent connects again.
+  if (received->closed) hang_up("");
+}
+
+void ServedVm::leave(const char* why) {
+  if (left_) return;
+  left_ = true;
+  event(machine::Severity::kInfo, "vm.left", fmt::format("gone ({})", *why != '\0' ? why : "no reason given"));
+  on_left_(spec_.name);
+}
+
+}  // namespace ballast::daemon
