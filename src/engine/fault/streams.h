@@ -16,15 +16,14 @@ class Streams {
  public:
   // How many faults in a row continued the walk that this one belongs to; 0 = random.
   uint32_t steps_at(PageIndex page) {
-    current_ = oldest();
-    streams_[current_].steps = 0;
-    for (uint32_t i = 0; i < streams_.size(); ++i) {
-      Stream& stream = streams_[i];
-      if (page.raw() < stream.next || page.raw() - stream.next >= kSlack || stream.used == 0)
-        continue;
-      current_ = i;
+    current_ = 0;
+    while (current_ < streams_.size() && !continues(streams_[current_], page)) ++current_;
+    if (current_ < streams_.size()) {
+      Stream& stream = streams_[current_];
       stream.steps = stream.steps < kStepsMax ? stream.steps + 1 : kStepsMax;
-      break;
+    } else {
+      current_ = oldest();
+      streams_[current_].steps = 0;
     }
     streams_[current_].used = ++clock_;
     return streams_[current_].steps;
@@ -41,6 +40,9 @@ class Streams {
     uint32_t steps = 0;
     uint64_t used = 0;
   };
+  static bool continues(const Stream& stream, PageIndex page) {
+    return stream.used != 0 && page.raw() >= stream.next && page.raw() - stream.next < kSlack;
+  }
   uint32_t oldest() const {
     uint32_t found = 0;
     for (uint32_t i = 1; i < streams_.size(); ++i) {
