@@ -22,8 +22,9 @@ class Ledger {
 
   // For guests' faults and new VMs: leaves the reserve alone.
   [[nodiscard]] bool try_charge(uint64_t bytes) {
-    const uint64_t limit = budget_ - reserve_.load(std::memory_order_relaxed);
-    if (charge_up_to(limit, bytes)) return true;
+    // Many VMs that were taken over may want more reserve than there is.
+    const uint64_t reserve = reserve_.load(std::memory_order_relaxed);
+    if (reserve < budget_ && charge_up_to(budget_ - reserve, bytes)) return true;
     pressure();
     return false;
   }
