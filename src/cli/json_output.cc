@@ -1,0 +1,43 @@
+#include "cli/json_output.h"
+
+#include <cmath>
+
+#include "proto/report_json.h"
+
+namespace ballast::cli {
+
+using nlohmann::json;
+
+json vm_to_json(const VmReport& vm, const Observation& observation) {
+  json result = proto::to_json(vm);
+  result["untouched_bytes"] = untouched_bytes(vm);
+  const auto rates = observation.rates_of(vm);
+  const auto add = [&](const char* name, double VmRates::*rate) {
+    result[name] = rates ? json(std::round(*rates.*rate * 10) / 10) : json(nullptr);
+  };
+  add("faults_per_s", &VmRates::faults);
+  add("first_touches_per_s", &VmRates::first_touches);
+  add("unzips_per_s", &VmRates::unzips);
+  add("swap_ins_per_s", &VmRates::swap_ins);
+  add("zips_per_s", &VmRates::zips);
+  add("swap_outs_per_s", &VmRates::swap_outs);
+  add("clean_drops_per_s", &VmRates::clean_drops);
+  add("waits_per_s", &VmRates::waits);
+  return result;
+}
+
+json host_to_json(const Observation& observation) {
+  json result = proto::to_json(observation.now);
+  json& vms = result["vms"] = json::array();
+  for (const VmReport& vm : observation.now.vms) vms.push_back(vm_to_json(vm, observation));
+  return result;
+}
+
+json ls_to_json(const Observation& observation) {
+  json host = host_to_json(observation);
+  json vms = std::move(host["vms"]);
+  host.erase("vms");
+  return {{"host", std::move(host)}, {"vms", std::move(vms)}};
+}
+
+}  // namespace ballast::cli

@@ -1,0 +1,20 @@
+// What --json prints: the reports under their C++ names plus what the tables derive from them.
+// Pure.
+//
+//   ls      {"host":{HostReport without vms},"vms":[VmReport + rates…]}
+//   show    VmReport + rates
+//   host    HostReport with vms + rates
+//   rates   "faults_per_s", "swap_ins_per_s", …: numbers, null when unknown; and "untouched_bytes"
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "cli/rates.h"
+
+namespace ballast::cli {
+
+nlohmann::json vm_to_json(const VmReport& vm, const Observation& observation);
+nlohmann::json host_to_json(const Observation& observation);
+nlohmann::json ls_to_json(const Observation& observation);
+
+}  // namespace ballast::cli

@@ -1,0 +1,95 @@
+#include "cli/run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "proto/client.h"
+#include "proto/run_dir.h"
+
+namespace ballast::cli {
+
+namespace {
+
+constexpr const char* kLauncher = "ballast-qemu";
+
+Result<std::string> random_uuid() {
+  std::ifstream file("/proc/sys/kernel/random/uuid");
+  std::string uuid;
+  if (std::getline(file, uuid)) return uuid;
+  return Error{"cannot read /proc/sys/kernel/random/uuid; give the VM one with --uuid"};
+}
+
+// Beside this program, so that a build tree and an installation both work.
+Result<std::string> find_launcher() {
+  std::error_code problem;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", problem);
+  if (problem) return Error{"cannot tell where this program is: " + problem.message()};
+  const std::string path = (self.parent_path() / kLauncher).string();
+  if (access(path.c_str(), X_OK) == 0) return path;
+  return system_error(fmt::format("{} is missing or cannot be executed; it belongs beside {}", path,
+                                  self.string()));
+}
+
+Status ask_for_room(const VmSpec& spec, const std::string& run_dir) {
+  const auto reply = proto::call(run_dir, {{"op", "admit"},
+                                           {"name", spec.name},
+                                           {"memory_bytes", spec.configured_bytes},
+                                           {"min_bytes", spec.min_bytes}});
+  if (!reply) return reply.error();
+  return Done{};
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& spec,
+                                                                const std::string& run_dir) {
+  return {{"BALLAST_RUN_DIR", run_dir},
+          {"BALLAST_SOCKET", proto::agent_socket_path(run_dir)},
+          {"BALLAST_VM_NAME", spec.name},
+          {"BALLAST_VM_MEMORY", std::to_string(spec.configured_bytes)},
+          {"BALLAST_VM_MIN", std::to_string(spec.min_bytes)},
+          {"BALLAST_VM_UUID", spec.uuid}};
+}
+
+std::vector<std::string> qemu_arguments(const RunArguments& arguments) {
+  std::vector<std::string> words = arguments.qemu;
+  const bool has_memory = std::any_of(words.begin(), words.end(), [](const std::string& word) {
+    return word == "-m" || word == "--m";
+  });
+  if (!has_memory) {
+    words.push_back("-m");
+    words.push_back(fmt::format("{}M", arguments.spec.configured_bytes >> 20));
+  }
+  return words;
+}
+
+Error run(const RunArguments& arguments, const std::string& run_dir) {
+  RunArguments complete = arguments;
+  if (complete.spec.uuid.empty()) {
+    auto uuid = random_uuid();
+    if (!uuid) return uuid.error();
+    complete.spec.uuid = *std::move(uuid);
+  }
+  // QEMU may change its working directory, and lives longer than this shell's.
+  std::error_code problem;
+  const std::string directory = std::filesystem::absolute(run_dir, problem).string();
+  if (problem) return Error{fmt::format("--run-dir {}: {}", run_dir, problem.message())};
+  const auto launcher = find_launcher();
+  if (!launcher) return launcher.error();
+  if (auto room = ask_for_room(complete.spec, directory); !room) return room.error();
+  for (const auto& [name, value] : vm_environment(complete.spec, directory)) {
+    if (setenv(name.c_str(), value.c_str(), 1) != 0) return system_error("cannot set " + name);
+  }
+  const std::vector<std::string> words = qemu_arguments(complete);
+  std::vector<char*> argv{const_cast<char*>(launcher->c_str())};
+  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  execv(launcher->c_str(), argv.data());
+  return system_error(fmt::format("cannot execute {}", *launcher));
+}
+
+}  // namespace ballast::cli
