@@ -20,6 +20,7 @@ static const char kUsage[] =
     "  --seed N            seed of all contents and choices (1)\n"
     "  --inject KIND       damage a page after the fill: zero, stale, foreign or corrupt\n"
     "  --selftest          prove that every kind of damage is found; exit 0 if so\n"
+    "  --touch             time the first touch of the memory, page after page, and exit\n"
     "  --dump              write the filled memory to stdout and exit\n";
 
 static _Noreturn void usage_error(const char* what, const char* value) {
@@ -108,6 +109,7 @@ Options parse_options(int argc, char** argv) {
                                            {"no-final-sweep", 0, NULL, 'n'},
                                            {"selftest", 0, NULL, 't'},
                                            {"dump", 0, NULL, 'd'},
+                                           {"touch", 0, NULL, 'T'},
                                            {"help", 0, NULL, 'h'},
                                            {NULL, 0, NULL, 0}};
   Options o = {.content = {.seed = 1, .mix = {10, 60, 30}},
@@ -125,6 +127,7 @@ Options parse_options(int argc, char** argv) {
     if (found == 'n') o.no_final_sweep = true;
     if (found == 't') o.selftest = true;
     if (found == 'd') o.dump = true;
+    if (found == 'T') o.touch = true;
     if (found == 'h') {
       fputs(kUsage, stdout);
       exit(0);

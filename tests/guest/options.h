@@ -17,6 +17,7 @@ typedef struct {
   bool no_final_sweep;
   bool selftest;
   bool dump;
+  bool touch;
   const char* inject;  // a name that damage_kind() returns, or NULL
 } Options;
 

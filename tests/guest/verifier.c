@@ -20,6 +20,7 @@
 //   BALLAST-VERIFY t=12.3 filled=46080 verified=123456 writes=3456 errors=0 rate=9876 stall_us=812
 //   BALLAST-ERROR page=.. kind=.. ...      at once, the first 20 of them
 //   BALLAST-DONE verified=.. writes=.. errors=.. complete=.. seconds=..
+//   BALLAST-TOUCH pages=.. seconds=.. us_per_page=..     of --touch
 // Exit status: 0 no errors, 1 errors, 2 wrong usage or no memory.
 //
 // Static, single-threaded, no dependencies: see README.md for how it gets into a guest.
@@ -365,6 +366,16 @@ static int run(Verifier* v) {
   return v->errors == 0 ? 0 : 1;
 }
 
+// One write per page, in order: what a program pays that takes memory for the first time.
+static int touch(Verifier* v) {
+  double began = now_seconds();
+  for (uint32_t page = 0; page < v->pages; page++) *(volatile uint64_t*)page_words(v, page) = 1;
+  double seconds = now_seconds() - began;
+  print_line("BALLAST-TOUCH pages=%" PRIu32 " seconds=%.4f us_per_page=%.3f", v->pages, seconds,
+             seconds * 1e6 / v->pages);
+  return 0;
+}
+
 int main(int argc, char** argv) {
   Verifier v = {.options = parse_options(argc, argv)};
   struct sigaction action = {.sa_handler = on_stop_signal};
@@ -373,6 +384,7 @@ int main(int argc, char** argv) {
   v.started = v.reported = now_seconds();
   if (!open_memory(&v)) return 2;
   if (v.options.selftest) return selftest(&v);
+  if (v.options.touch) return touch(&v);
   if (!v.options.dump) return run(&v);
   v.quiet = true;
   v.reported += 1e9;  // no progress lines among the pages
