@@ -89,6 +89,7 @@ class Screen:
         text = f"\x1b[{self._drawn}A" if self._drawn else ""
         # A line that the terminal wraps would be two, and the next redraw would start too low.
         text += "".join(f"\r\x1b[K{entry[:width - 1]}\n" for entry in table)
+        text += "\x1b[J"  # what a longer table left below
         self._drawn = len(table)
         sys.stdout.write(text)
         sys.stdout.flush()

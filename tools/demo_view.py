@@ -1,9 +1,10 @@
 """What the demo shows: a live table, one line now and then, and the summary. Pure: reports in, text out."""
 
 MIB = 1 << 20
-COLUMNS = ("VM", "configured", "consumed", "compressed", "swapped", "faults/s", "swap-ins/s",
+# With one blank between them, 77 columns: a terminal of 80 shows all of it.
+COLUMNS = ("VM", "configured", "consumed", "compressed", "swapped", "faults/s", "ins/s",
            "verified", "errors")
-WIDTHS = (8, 10, 9, 10, 9, 9, 10, 11, 6)
+WIDTHS = (5, 10, 8, 10, 7, 8, 6, 9, 6)
 
 
 def size(count):
@@ -36,8 +37,8 @@ def with_rates(host, before):
 
 
 def row(cells):
-    return "  ".join([f"{cells[0]:<{WIDTHS[0]}}"] +
-                     [f"{cell:>{width}}" for cell, width in zip(cells[1:], WIDTHS[1:])]).rstrip()
+    return " ".join([f"{cells[0]:<{WIDTHS[0]}}"] +
+                    [f"{cell:>{width}}" for cell, width in zip(cells[1:], WIDTHS[1:])]).rstrip()
 
 
 def number(value):
@@ -45,21 +46,26 @@ def number(value):
 
 
 def guest_row(guest, vm):
-    verified = guest.verified if guest.is_filled else f"{guest.filled_percent} % full"
+    verified = guest.verified if guest.is_filled else f"{guest.filled_percent}% full"
     if vm is None:
         state = (size(guest.configured_bytes), "-", "-", "-", "-", "-")
     else:
         state = (size(vm["configured_bytes"]), size(vm["consumed_bytes"]),
                  size(vm["compressed_bytes"]), size(vm["swapped_bytes"]),
                  number(vm["faults_per_s"]), number(vm["swap_ins_per_s"]))
-    name = guest.name if vm is None or vm["state"] == "running" else f"{guest.name} {vm['state']}"
-    return row((name, *state, verified, guest.errors))
+    return row((guest.name, *state, verified, guest.errors))
 
 
-def host_line(host):
-    return (f"host: budget {size(host['budget_bytes'])}, promised {size(host['promised_bytes'])}, "
-            f"consumed {size(host['consumed_bytes'])} (peak {size(host['peak_consumed_bytes'])}), "
-            f"free {size(host['free_bytes'])}, state {host['state']}")
+def host_lines(host):
+    return [f"host  budget {size(host['budget_bytes'])}, consumed {size(host['consumed_bytes'])} "
+            f"(peak {size(host['peak_consumed_bytes'])}), free {size(host['free_bytes'])}: "
+            f"state {host['state']}",
+            f"      promised {size(host['promised_bytes'])}"]
+
+
+def paused_lines(vms):
+    return [f"{vm['name']} is {vm['state']}: {vm['pause_reason']}" for vm in vms.values()
+            if vm["state"] != "running"]
 
 
 def live_table(elapsed, phase, guests, host, vms, restarts):
@@ -69,8 +75,8 @@ def live_table(elapsed, phase, guests, host, vms, restarts):
         head += f"; daemon killed and restarted {restarts} x"
     lines = [head, row(COLUMNS)]
     lines += [guest_row(guest, vms.get(guest.name)) for guest in guests]
-    lines.append(host_line(host) if host else "host: the daemon does not answer")
-    return lines
+    lines += host_lines(host) if host else ["host: the daemon does not answer"]
+    return lines + paused_lines(vms)
 
 
 def short_line(elapsed, phase, guests, host, restarts):
