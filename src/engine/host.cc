@@ -48,7 +48,7 @@ Status Host::admit(const VmSpec& spec) const {
     if (pager->spec().name == spec.name) {
       return Error{fmt::format("a VM named {} runs already; names must differ", spec.name)};
     }
-    reserved += std::max(pager->spec().min_bytes, pager->report().overhead_bytes);
+    reserved += pager->spec().min_bytes + pager->report().overhead_bytes;
   }
   const uint64_t overhead =
       Pager::overhead_bytes(static_cast<uint32_t>(spec.configured_bytes / kPageBytes));
@@ -82,7 +82,9 @@ void Host::balance() {
   std::vector<Demand> demands;
   for (const Pager* pager : pagers_) {
     const VmReport report = pager->report();
-    demands.push_back({report.spec.configured_bytes, report.spec.min_bytes, report.consumed_bytes});
+    // Consumed includes the overhead, so all three do.
+    demands.push_back({report.spec.configured_bytes + report.overhead_bytes,
+                       report.spec.min_bytes + report.overhead_bytes, report.consumed_bytes});
   }
   const uint64_t memory = ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + min_free_);
   const auto result = targets(memory, demands);

@@ -140,7 +140,7 @@ bool Pager::poll_io() {
 // others are asked first and get some time. Nobody is taken below his min.
 bool Pager::may_reclaim_for_waiting() const {
   const Nanoseconds since = faults_.waiting_since();
-  if (since == 0 || vm_.consumed() <= vm_.spec.min_bytes) return false;
+  if (since == 0 || vm_.consumed() <= vm_.floor_bytes()) return false;
   return vm_.consumed() >= vm_.target_bytes.load(std::memory_order_relaxed) ||
          vm_.clock.now() - since > kPatience;
 }
@@ -178,7 +178,7 @@ bool Pager::turn() {
 
 void Pager::reclaim(uint64_t pages) {
   const uint64_t consumed = vm_.consumed();
-  asked_pages_ = std::min(pages, pages_floor(consumed - std::min(consumed, vm_.spec.min_bytes)));
+  asked_pages_ = std::min(pages, pages_floor(consumed - std::min(consumed, vm_.floor_bytes())));
 }
 
 uint32_t Pager::retry_lost() {

@@ -94,6 +94,9 @@ struct Vm {
     return charged_frames * kPageBytes + zip.used_bytes() + overhead_bytes;
   }
 
+  // What it may always keep: its min is memory of the guest, the overhead comes on top.
+  uint64_t floor_bytes() const { return spec.min_bytes + overhead_bytes; }
+
   // Charges up to `wanted` frames, at least 1 or none. Returns how many.
   uint32_t charge_frames(uint32_t wanted);
   void uncharge_frames(uint64_t frames);

@@ -16,11 +16,19 @@ uint64_t Reclaimer::wanted() {
   if (free >= vm_.ledger.stop_level()) reclaiming_ = false;
   if (!reclaiming_) return 0;
   const uint64_t target =
-      std::max(vm_.target_bytes.load(std::memory_order_relaxed), vm_.spec.min_bytes);
+      std::max(vm_.target_bytes.load(std::memory_order_relaxed), vm_.floor_bytes());
   const uint64_t consumed = vm_.consumed();
   const uint64_t over = consumed > target ? consumed - target : 0;
   const uint64_t pages = pages_ceil(std::min(over, vm_.ledger.stop_level() - free));
   return pages > io_.pages_going_out() ? pages - io_.pages_going_out() : 0;
+}
+
+uint32_t Reclaimer::above_floor() const {
+  const uint64_t consumed = vm_.consumed();
+  const uint64_t floor = vm_.floor_bytes();
+  const uint64_t pages = consumed > floor ? pages_floor(consumed - floor) : 0;
+  const uint64_t going = io_.pages_going_out();
+  return static_cast<uint32_t>(std::min<uint64_t>(pages > going ? pages - going : 0, kRunPages));
 }
 
 uint32_t Reclaimer::age_zip(uint32_t pages) {
@@ -101,13 +109,15 @@ Reclaimer::Fate Reclaimer::store_page(PageIndex page, PageBytes bytes) {
 }
 
 uint32_t Reclaimer::step() {
+  if (above_floor() == 0) return 0;
   if (zip_was_full_ || (vm_.options.zip_enable && !vm_.zip.has_room())) {
     zip_was_full_ = false;
-    const uint32_t sent = age_zip(kAgePages);
+    const uint32_t sent = age_zip(std::min(kAgePages, above_floor()));
     // With the cache full and its way out busy, compressing more pages would only burn the CPU.
     if (sent == 0 && !vm_.zip.has_room() && io_.busy()) return 0;
   }
-  const PageRun run = victims_->next();
+  PageRun run = victims_->next();
+  run.count = std::min(run.count, above_floor());
   if (run.count == 0 || vm_.gone || !seal_and_read(run)) return 0;
   uint32_t moved = 0;
   PageRun stored{run.first, 0};

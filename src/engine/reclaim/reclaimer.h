@@ -27,7 +27,7 @@ class Reclaimer {
   // Pages to take now: above target while the host is short, counting what is on its way out as
   // gone.
   uint64_t wanted();
-  // Evicts one run. Returns pages freed or sent on their way; 0 when only the disk can make
+  // Evicts one run, never below the VM's min. Returns pages freed or sent on their way; 0 when only the disk can make
   // progress, or nothing can.
   uint32_t step();
 
@@ -37,6 +37,8 @@ class Reclaimer {
   Fate store_page(PageIndex page, PageBytes bytes);
   Fate compress_page(PageIndex page, PageBytes bytes);
   bool seal_and_read(PageRun run);
+  // Pages that may go before the VM is at its min, at most kRunPages.
+  uint32_t above_floor() const;
   // Sends the cache's oldest pages towards swap; returns how many.
   uint32_t age_zip(uint32_t pages);
 
