@@ -25,7 +25,10 @@ uint32_t SwapIo::take_buffer(Use use) {
 }
 
 bool SwapIo::can_add() {
-  if (vm_.tables.slot_count() == 0 || vm_.clock.now() < closed_until_) return false;
+  // Slots of resident pages' kept copies can be had; those of pages that are nowhere else cannot.
+  const uint64_t needed =
+      vm_.count(PageState::kSwapped) + vm_.count(PageState::kLost) + pages_going_out_;
+  if (needed >= vm_.tables.slot_count() || vm_.clock.now() < closed_until_) return false;
   if (filling_ != kBuffers) return true;
   const auto writing = std::count_if(buffers_.begin(), buffers_.end(),
                                      [](const Buffer& b) { return b.use == Use::kWriting; });
@@ -146,14 +149,15 @@ void SwapIo::store_written(const Buffer& cluster) {
   discard();
 }
 
+bool SwapIo::loading(PageIndex page) const {
+  return std::any_of(buffers_.begin(), buffers_.end(), [page](const Buffer& read) {
+    const auto end = read.pages.begin() + read.count;
+    return read.use == Use::kReading && std::find(read.pages.begin(), end, page) != end;
+  });
+}
+
 SwapIo::ReadStart SwapIo::start_read(PageIndex page, bool write, uint32_t window) {
-  for (const Buffer& read : buffers_) {
-    if (read.use != Use::kReading) continue;
-    if (std::find(read.pages.begin(), read.pages.begin() + read.count, page) !=
-        read.pages.begin() + read.count) {
-      return ReadStart::kAlreadyLoading;
-    }
-  }
+  if (loading(page)) return ReadStart::kAlreadyLoading;
   return read_into_buffer(page, write, window, 0);
 }
 
@@ -169,7 +173,7 @@ SwapIo::ReadStart SwapIo::read_into_buffer(PageIndex page, bool write, uint32_t 
     const PageEntry next = vm_.get(page + count);
     if (next.state() != PageState::kSwapped || next.slot() != slot + count || next.in_flight())
       break;
-    if (vm_.discard_bit(page + count)) break;
+    if (vm_.discard_bit(page + count) || loading(page + count)) break;
     ++count;
   }
   count = vm_.charge_frames(count);
@@ -224,8 +228,12 @@ void SwapIo::read_done(uint32_t buffer) {
     }
     install();
     vm_.uncharge_frames(1);
-    if (still_wanted && i == 0) first_is_bad = true;
-    if (!still_wanted) (void)vm_.memory.wake({done.pages[i], 1});  // kGone shows on the next call
+    if (still_wanted && i == 0) {
+      first_is_bad = true;
+      continue;
+    }
+    // Somebody may wait for a page that was only read ahead; let him ask for it himself.
+    (void)vm_.memory.wake({done.pages[i], 1});  // kGone shows on the next call
   }
   install();
   read.use = Use::kFree;

@@ -71,6 +71,7 @@ class SwapIo {
     return memory_.page(buffer * kClusterPages + page);
   }
   uint32_t take_buffer(Use use);  // kBuffers when none is free
+  bool loading(PageIndex page) const;  // a read of it is in flight
   ReadStart read_into_buffer(PageIndex page, bool write, uint32_t window, uint8_t tries);
   void written(uint32_t buffer);
   void write_failed(Buffer& cluster);
