@@ -11,28 +11,41 @@ namespace ballast::machine::sim {
 
 namespace {
 
+int make_file(size_t bytes) {
+  const int fd = memfd_create("ballast-sim-store", MFD_CLOEXEC);
+  BALLAST_CHECK_THAT(fd >= 0, "memfd_create: errno {}", errno);
+  BALLAST_CHECK(ftruncate(fd, static_cast<off_t>(bytes)) == 0);
+  return fd;
+}
+
 std::span<std::byte> map(size_t bytes, int fd) {
   if (bytes == 0) return {};
-  const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   BALLAST_CHECK_THAT(at != MAP_FAILED, "mmap of {} bytes: errno {}", bytes, errno);
   madvise(at, bytes, MADV_NOHUGEPAGE);
   return {static_cast<std::byte*>(at), bytes};
 }
 
+uint64_t allocated_bytes(int fd) {
+  struct stat status = {};
+  BALLAST_CHECK(fstat(fd, &status) == 0);
+  return static_cast<uint64_t>(status.st_blocks) * 512;
+}
+
 }  // namespace
 
 SimVmStore::SimVmStore(SimWorld& world, uint32_t vm, size_t tables_bytes, size_t arena_bytes)
-    : world_(world), vm_(vm), arena_fd_(memfd_create("ballast-sim-arena", MFD_CLOEXEC)) {
-  BALLAST_CHECK_THAT(arena_fd_ >= 0, "memfd_create: errno {}", errno);
-  BALLAST_CHECK(ftruncate(arena_fd_, static_cast<off_t>(arena_bytes)) == 0);
-  tables_ = map(pages_to_bytes(pages_ceil(tables_bytes)), -1);
-  arena_ = map(arena_bytes, arena_fd_);
-}
+    : world_(world),
+      vm_(vm),
+      tables_fd_(make_file(pages_to_bytes(pages_ceil(tables_bytes)))),
+      arena_fd_(make_file(arena_bytes)),
+      tables_(map(pages_to_bytes(pages_ceil(tables_bytes)), tables_fd_)),
+      arena_(map(arena_bytes, arena_fd_)) {}
 
 SimVmStore::~SimVmStore() {
   if (!tables_.empty()) munmap(tables_.data(), tables_.size());
   if (!arena_.empty()) munmap(arena_.data(), arena_.size());
+  close(tables_fd_);
   close(arena_fd_);
 }
 
@@ -50,11 +63,8 @@ void SimVmStore::release_arena(size_t offset_bytes, size_t bytes) {
   world_.point();
 }
 
-uint64_t SimVmStore::arena_bytes() const {
-  struct stat status = {};
-  BALLAST_CHECK(fstat(arena_fd_, &status) == 0);
-  return static_cast<uint64_t>(status.st_blocks) * 512;
-}
+uint64_t SimVmStore::arena_bytes() const { return allocated_bytes(arena_fd_); }
+uint64_t SimVmStore::tables_bytes() const { return allocated_bytes(tables_fd_); }
 
 bool SimVmStore::flip_arena_bit() {
   const off_t start = lseek(arena_fd_, 0, SEEK_DATA);

@@ -1,7 +1,7 @@
 // SimVmStore: the memory that outlives the daemon, and SimVmControl: what the engine asked of the
 // VM.
 //
-// The arena lies in a memfd, so that its frames are allocated by the first store and can be counted
+// Both parts lie in memfds, so that frames are allocated by the first store and can be counted
 // exactly. One thread.
 #pragma once
 
@@ -25,8 +25,8 @@ class SimVmStore final : public VmStore {
   std::span<std::byte> arena() override { return arena_; }
   void release_arena(size_t offset_bytes, size_t bytes) override;
 
-  // Bytes of memory that the store takes: all of the tables, the allocated part of the arena.
-  uint64_t tables_bytes() const { return tables_.size(); }
+  // Bytes of the frames behind each part.
+  uint64_t tables_bytes() const;
   uint64_t arena_bytes() const;
   // Changes one bit somewhere in the arena's frames (canary). False if it has none.
   bool flip_arena_bit();
@@ -34,6 +34,7 @@ class SimVmStore final : public VmStore {
  private:
   SimWorld& world_;
   const uint32_t vm_;
+  int tables_fd_;
   int arena_fd_;
   std::span<std::byte> tables_;
   std::span<std::byte> arena_;
@@ -62,6 +63,8 @@ class SimVmControl final : public VmControl {
     world_.point();
   }
 
+  // An operator let the VM run again.
+  void resume() { frozen_ = false; }
   bool frozen() const { return frozen_; }
   const std::vector<Event>& events() const { return events_; }
 

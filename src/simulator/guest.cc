@@ -1,0 +1,148 @@
+#include "simulator/guest.h"
+
+#include <algorithm>
+
+#include "simulator/verdict.h"
+
+namespace ballast::simulator {
+
+Guest::Guest(uint32_t vm, const VmPlan& plan, machine::sim::SimGuestMemory& memory, uint64_t seed)
+    : vm_(vm),
+      plan_(plan),
+      memory_(memory),
+      random_(seed),
+      oracle_(vm, plan.pages),
+      vcpus_(plan.vcpus) {
+  for (const uint32_t weight : plan.workload.kinds) kind_weights_ += weight;
+  for (Vcpu& vcpu : vcpus_) vcpu.cursor = random_.below(plan.used_pages);
+  if (plan.workload.boot_storm) {
+    vcpus_[0].cursor = 0;
+    vcpus_[0].boot_left = plan.used_pages;
+  }
+}
+
+bool Guest::step() {
+  if (!discarding_.empty() ? random_.chance(300) : random_.chance(plan_.discards)) {
+    step_balloon();
+    return false;
+  }
+  return step_vcpu(random_.below(plan_.vcpus));
+}
+
+bool Guest::take_discard_notice() {
+  const bool notice = discard_notice_;
+  discard_notice_ = false;
+  return notice;
+}
+
+bool Guest::step_vcpu(uint32_t index) {
+  Vcpu& vcpu = vcpus_[index];
+  if (memory_.asleep(index)) return false;
+  if (!vcpu.open && !choose(vcpu)) return false;
+  std::byte* frame = memory_.touch(index, vcpu.page, vcpu.write);
+  if (frame == nullptr) return false;
+  if (vcpu.write) {
+    write_part(vcpu, frame);
+  } else {
+    check(vcpu.page, frame);
+    vcpu.open = false;
+  }
+  ++vcpu.done;
+  ++accesses_;
+  return true;
+}
+
+uint32_t Guest::choose_page(Vcpu& vcpu) {
+  const Workload& workload = plan_.workload;
+  const uint32_t total = workload.random + workload.hot + workload.sequential;
+  const uint32_t draw = random_.below(total);
+  if (draw < workload.random) return random_.below(plan_.used_pages);
+  if (draw < workload.random + workload.hot) {
+    if (random_.chance(1)) hot_base_ = random_.below(plan_.used_pages);  // a new phase
+    return (hot_base_ + random_.below(plan_.used_pages / 8 + 1)) % plan_.used_pages;
+  }
+  vcpu.cursor = (vcpu.cursor + 1) % plan_.used_pages;
+  return vcpu.cursor;
+}
+
+Kind Guest::choose_kind() {
+  uint32_t draw = random_.below(kind_weights_);
+  for (uint32_t kind = 0; kind < kKinds; ++kind) {
+    if (draw < plan_.workload.kinds[kind]) return static_cast<Kind>(kind);
+    draw -= plan_.workload.kinds[kind];
+  }
+  return Kind::kNoise;
+}
+
+bool Guest::choose(Vcpu& vcpu) {
+  uint32_t page = 0;
+  if (vcpu.boot_left > 0) {
+    page = plan_.used_pages - vcpu.boot_left--;
+    vcpu.write = true;
+    vcpu.halves = 0b11;
+  } else {
+    page = choose_page(vcpu);
+    vcpu.write = random_.chance(plan_.workload.writes);
+    vcpu.halves = static_cast<uint8_t>(1 + random_.below(3));
+  }
+  if (oracle_.discarding(page) && !plan_.unruly_discards) return false;
+  vcpu.page = PageIndex(page);
+  vcpu.kind = choose_kind();
+  vcpu.open = true;
+  return true;
+}
+
+void Guest::write_part(Vcpu& vcpu, std::byte* frame) {
+  // Now and then a write looks first, as read-modify-write does.
+  if (random_.chance(250)) check(vcpu.page, frame);
+  const uint32_t part = (vcpu.halves & 1) != 0 ? 0 : 1;
+  const uint32_t half = vcpu.page.raw() * 2 + part;
+  const Content content = oracle_.next_write(half, vcpu.kind);
+  write_half(Half(frame + part * kHalfBytes, kHalfBytes), {vm_, half}, content);
+  vcpu.halves = static_cast<uint8_t>(vcpu.halves & ~(1u << part));
+  vcpu.open = vcpu.halves != 0;
+}
+
+void Guest::check(PageIndex page, const std::byte* frame) {
+  const std::string wrong =
+      oracle_.judge(page.raw(), std::span<const std::byte, kPageBytes>(frame, kPageBytes));
+  ++verified_;
+  if (wrong.empty()) return;
+  ++errors_;
+  if (fatal_) fail(Verdict::kWrongData, wrong);
+}
+
+bool Guest::in_use(uint32_t page) const {
+  return std::any_of(vcpus_.begin(), vcpus_.end(), [page](const Vcpu& vcpu) {
+    return vcpu.open && vcpu.page == PageIndex(page);
+  });
+}
+
+// What the agent inside QEMU does: bits, then the frames go one by one, then the bits again.
+void Guest::step_balloon() {
+  if (discarding_.empty()) {
+    const uint32_t first = random_.below(plan_.pages);
+    const uint32_t count = random_.chance(500) ? 1 : 1 + random_.below(64);
+    for (uint32_t page = first; page < std::min(first + count, plan_.pages); ++page) {
+      if (in_use(page) && !plan_.unruly_discards) break;
+      discarding_.push_back(page);
+    }
+    for (const uint32_t page : discarding_) {
+      oracle_.discard_begins(page);
+      memory_.set_discard_bit(PageIndex(page));
+    }
+    discarded_ = 0;
+  } else if (discarded_ < discarding_.size()) {
+    const size_t until = std::min(discarding_.size(), discarded_ + 1 + random_.below(16));
+    while (discarded_ < until) memory_.release(PageIndex(discarding_[discarded_++]));
+  } else {
+    for (const uint32_t page : discarding_) {
+      memory_.set_discard_bit(PageIndex(page));
+      oracle_.discard_ends(page);
+    }
+    discarding_.clear();
+  }
+  discard_notice_ = true;
+}
+
+}  // namespace ballast::simulator

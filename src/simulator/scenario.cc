@@ -1,0 +1,157 @@
+#include "simulator/scenario.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/random.h"
+
+namespace ballast::simulator {
+
+namespace {
+
+// Swarm: off in most runs, else some rate up to `most`.
+uint32_t sometimes(Random& random, uint32_t permille, uint32_t most) {
+  return random.chance(permille) ? 1 + random.below(most) : 0;
+}
+
+Workload draw_workload(Random& random) {
+  Workload workload;
+  workload.random = sometimes(random, 600, 500);
+  workload.hot = sometimes(random, 700, 900);
+  workload.sequential = 1 + sometimes(random, 600, 900);
+  workload.writes = random.chance(200) ? 0 : 50 + random.below(900);
+  workload.boot_storm = random.chance(500) || workload.writes == 0;
+  for (uint32_t& weight : workload.kinds) weight = sometimes(random, 600, 10);
+  workload.kinds[4] += 1;
+  return workload;
+}
+
+machine::sim::SimMemoryOptions draw_memory(Random& random, uint32_t pages) {
+  machine::sim::SimMemoryOptions memory;
+  memory.page_count = pages;
+  memory.can_sample = random.chance(700);
+  memory.async_faults = random.chance(300);
+  memory.reads_survive_death = random.chance(500);
+  memory.duplicate_events = sometimes(random, 400, 300);
+  memory.stale_events = sometimes(random, 400, 200);
+  memory.reordering = sometimes(random, 400, 500);
+  memory.retries = sometimes(random, 400, 100);
+  memory.spurious_wakes = sometimes(random, 200, 50);
+  memory.missed_samples = sometimes(random, 400, 500);
+  return memory;
+}
+
+// Which kinds of disk faults this run has at all.
+struct DiskFaults {
+  bool errors = false;
+  bool corruption = false;
+};
+
+machine::sim::SimSwapOptions draw_swap(Random& random, uint32_t slots, DiskFaults faults) {
+  machine::sim::SimSwapOptions swap;
+  swap.slot_count = slots;
+  swap.latency_min = random.between(1, 50) * kMicrosecond;
+  swap.latency_max = swap.latency_min + random.between(0, 5000) * kMicrosecond;
+  swap.slow = sometimes(random, 400, 100);
+  swap.slow_max = swap.latency_max + random.between(1, 200) * kMillisecond;
+  if (faults.errors) {
+    swap.failed_writes = sometimes(random, 600, 100);
+    swap.no_space = sometimes(random, 400, 100);
+    swap.failed_reads = sometimes(random, 500, 40);
+    swap.bad_slots = sometimes(random, 300, 10);
+  }
+  if (faults.corruption) {
+    swap.flipped_bits = sometimes(random, 500, 10);
+    swap.torn_writes = sometimes(random, 500, 10);
+    swap.lost_writes = sometimes(random, 500, 10);
+  }
+  return swap;
+}
+
+VmPlan draw_vm(Random& random, DiskFaults faults, uint64_t accesses) {
+  VmPlan plan;
+  plan.pages = 256 + random.below(5888);
+  if (random.chance(500)) plan.pages &= ~63u;
+  plan.used_pages = random.chance(500) ? plan.pages : 1 + random.below(plan.pages);
+  plan.min_pages = random.chance(500) ? random.below(plan.pages / 3) : 0;
+  if (random.chance(30)) plan.min_pages = plan.pages;  // everything reserved: no swap file at all
+  plan.vcpus = 1 + random.below(4);
+  plan.workload = draw_workload(random);
+  plan.discards = sometimes(random, 500, 40);
+  plan.unruly_discards = random.chance(200);
+  if (random.chance(250)) plan.starts_at = random.below(static_cast<uint32_t>(accesses));
+  if (random.chance(200)) plan.dies_at = 1 + random.below(static_cast<uint32_t>(accesses));
+  plan.memory = draw_memory(random, plan.pages);
+  plan.swap = draw_swap(random, plan.pages - plan.min_pages, faults);
+  return plan;
+}
+
+}  // namespace
+
+Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
+  Random random(seed);
+  Scenario scenario;
+  scenario.seed = seed;
+  scenario.accesses = accesses;
+  scenario.options.zip_enable = random.chance(750);
+  scenario.options.zip_max_percent = random.chance(500) ? 10 : 1 + random.below(100);
+  scenario.options.min_free_percent = random.chance(600) ? 0 : 1 + random.below(20);
+  scenario.options.victims =
+      random.chance(500) ? VictimChoice::kRandom : VictimChoice::kSecondChance;
+  scenario.own_bytes = random.between(64, 512) * 1024;
+  scenario.interleave = 1 + random.below(random.chance(500) ? 8 : 100);
+  scenario.kill_every = random.chance(400) ? 500 + random.below(20000) : 0;
+  scenario.clean_restarts = sometimes(random, 500, 500);
+  scenario.slow_notices = sometimes(random, 500, 900);
+  scenario.balance_every_ms = 5 + random.below(200);
+  scenario.worker_weight = 1 + random.below(6);
+  scenario.burst = 1 + random.below(30);
+  const DiskFaults faults{random.chance(300), random.chance(150)};
+  const uint32_t vms = 1 + random.below(6);
+  uint64_t promised = 0;
+  for (uint32_t i = 0; i < vms; ++i) {
+    scenario.vms.push_back(draw_vm(random, faults, accesses));
+    promised += pages_to_bytes(scenario.vms.back().pages);
+  }
+  scenario.vms.front().starts_at = 0;
+  const uint64_t least = (16ull << 20) + scenario.own_bytes;
+  scenario.budget_bytes = std::max(least, promised * random.between(25, 110) / 100);
+  return scenario;
+}
+
+std::string describe(const Scenario& scenario) {
+  std::string text = fmt::format(
+      "seed {}: budget {} KB, own {} KB, zip {} {} %, min-free {} %, victims {}, interleave {}, "
+      "kill every {}, "
+      "clean restarts {}, slow notices {}, balance {} ms, worker {}, burst {}, accesses {}\n",
+      scenario.seed, scenario.budget_bytes / 1024, scenario.own_bytes / 1024,
+      scenario.options.zip_enable ? "on" : "off", scenario.options.zip_max_percent,
+      scenario.options.min_free_percent,
+      scenario.options.victims == VictimChoice::kRandom ? "random" : "second-chance",
+      scenario.interleave, scenario.kill_every, scenario.clean_restarts, scenario.slow_notices,
+      scenario.balance_every_ms, scenario.worker_weight, scenario.burst, scenario.accesses);
+  uint32_t index = 0;
+  for (const VmPlan& vm : scenario.vms) {
+    const auto& w = vm.workload;
+    text += fmt::format(
+        "  VM {}: {} pages, {} used, min {}, {} vCPUs, random {} hot {} sequential {} writes "
+        "{}{}, kinds {} {} {} {} {}, discards {}{}, starts {} dies {}\n",
+        index, vm.pages, vm.used_pages, vm.min_pages, vm.vcpus, w.random, w.hot, w.sequential,
+        w.writes, w.boot_storm ? " boot-storm" : "", w.kinds[0], w.kinds[1], w.kinds[2], w.kinds[3],
+        w.kinds[4], vm.discards, vm.unruly_discards ? " unruly" : "", vm.starts_at, vm.dies_at);
+    const auto& m = vm.memory;
+    const auto& s = vm.swap;
+    text += fmt::format(
+        "        sample {} async {} double {} stale {} reorder {} retry {} spurious {}; disk "
+        "{}..{} us slow {}, fail w {} r {} space {} bad {}, flip {} torn {} lost {}\n",
+        m.can_sample, m.async_faults, m.duplicate_events, m.stale_events, m.reordering, m.retries,
+        m.spurious_wakes, s.latency_min / kMicrosecond, s.latency_max / kMicrosecond, s.slow,
+        s.failed_writes, s.failed_reads, s.no_space, s.bad_slots, s.flipped_bits, s.torn_writes,
+        s.lost_writes);
+    ++index;
+  }
+  return text;
+}
+
+}  // namespace ballast::simulator

@@ -1,0 +1,430 @@
+#include "simulator/simulation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "simulator/verdict.h"
+
+namespace ballast::simulator {
+
+using engine::Host;
+using engine::Pager;
+using machine::sim::DaemonKilled;
+
+namespace {
+
+// What a killed daemon leaves behind is never destroyed: no destructor runs at kill -9.
+constexpr uint64_t kDaemonDeathsMax = 60;  // each leaves its memory behind
+struct Grave {
+  std::unique_ptr<Host> host;
+  std::vector<std::unique_ptr<Pager>> pagers;
+};
+std::vector<Grave>& graveyard() {
+  static auto* graves = new std::vector<Grave>;
+  return *graves;
+}
+
+VmSpec make_spec(uint32_t index, const VmPlan& plan) {
+  return {.name = fmt::format("vm{}", index),
+          .uuid = fmt::format("00000000-0000-4000-8000-{:012}", index),
+          .configured_bytes = pages_to_bytes(plan.pages),
+          .min_bytes = pages_to_bytes(plan.min_pages)};
+}
+
+// Buffers that the engine charges but the machine cannot see.
+uint64_t unseen_overhead(const VmSpec& spec) {
+  const auto pages = static_cast<uint32_t>(spec.configured_bytes / kPageBytes);
+  return Pager::overhead_bytes(pages) - Pager::tables_bytes(pages, 0);
+}
+
+}  // namespace
+
+SimVm::SimVm(machine::sim::SimWorld& sim_world, uint32_t index, const VmPlan& vm_plan,
+             uint64_t seed)
+    : world(sim_world),
+      id(index),
+      plan(vm_plan),
+      spec(make_spec(index, vm_plan)),
+      memory(sim_world, index, vm_plan.memory),
+      swap(sim_world, index, vm_plan.swap),
+      store(sim_world, index, Pager::tables_bytes(vm_plan.pages, vm_plan.swap.slot_count),
+            Pager::arena_bytes(vm_plan.pages)),
+      control(sim_world),
+      guest(index, vm_plan, memory, seed) {}
+
+Simulation::Simulation(Scenario scenario)
+    : scenario_(std::move(scenario)),
+      world_(scenario_.seed * 2 + 1),
+      random_(scenario_.seed * 2),
+      arrived_(scenario_.vms.size(), false) {
+  world_.set_hook([this] { at_point(); });
+  world_.on_growth = [this] { check_memory(++growths_ % 16 == 0); };
+}
+
+Simulation::~Simulation() {
+  world_.set_hook({});
+  world_.on_growth = {};
+  kills_allowed_ = false;
+  for (auto& vm : vms_) vm->pager.reset();
+}
+
+// ---- the daemon's life
+
+template <typename Work>
+void Simulation::guarded(const Work& work) {
+  try {
+    work();
+  } catch (const DaemonKilled&) {
+    bury_daemon();
+    let_guests_run(random_.below(200));  // nobody serves them meanwhile
+    begin_daemon();
+  }
+}
+
+void Simulation::bury_daemon() {
+  ++summary_.daemon_deaths;
+  Grave grave;
+  grave.host = std::move(host_);
+  for (auto& vm : vms_) grave.pagers.push_back(std::move(vm->pager));
+  graveyard().push_back(std::move(grave));
+}
+
+void Simulation::stop_daemon() {
+  ++summary_.daemon_restarts;
+  kills_allowed_ = false;
+  for (auto& vm : vms_) {
+    if (!vm->pager) continue;
+    host_->remove(*vm->pager);
+    vm->pager.reset();
+  }
+  if (host_->ledger().consumed() != scenario_.own_bytes) {
+    fail(Verdict::kCrash,
+         fmt::format("an orderly stop leaves {} bytes charged", host_->ledger().consumed()));
+  }
+  host_.reset();
+}
+
+void Simulation::begin_daemon() {
+  for (;;) {
+    try {
+      for (auto& vm : vms_) vm->swap.adopt();
+      world_.adopt();
+      ledger_is_whole_ = false;
+      // Most take-overs live; some die in the middle, and the one after them too.
+      kills_allowed_ = random_.chance(300);
+      auto host =
+          Host::create(scenario_.budget_bytes, scenario_.own_bytes, scenario_.options, world_);
+      if (!host) fail(Verdict::kCrash, host.error().message);
+      host_ = std::move(host).value();
+      std::erase_if(vms_, [this](const auto& vm) { return !take_over(*vm); });
+      ledger_is_whole_ = true;
+      kills_allowed_ = true;
+      check_memory(true);
+      return;
+    } catch (const DaemonKilled&) {
+      bury_daemon();
+    }
+  }
+}
+
+// False: the VM died meanwhile and is gone.
+bool Simulation::take_over(SimVm& vm) {
+  auto pager =
+      Pager::take_over(vm.spec, {vm.memory, vm.swap, vm.store, vm.control, world_, host_->ledger(),
+                                 scenario_.options, world_.random().next()});
+  if (!pager) {
+    if (!vm.memory.dead()) {
+      fail(Verdict::kCrash, fmt::format("take-over of a living VM: {}", pager.error().message));
+    }
+    departed_accesses_ += vm.guest.accesses();
+    summary_.verified_pages += vm.guest.verified_pages();
+    ++summary_.vm_deaths;
+    return false;
+  }
+  vm.pager = std::move(pager).value();
+  host_->add(*vm.pager);
+  return true;
+}
+
+void Simulation::kill_daemon() {
+  kills_allowed_ = true;
+  guarded([this] { world_.kill_daemon(); });
+}
+
+// ---- VMs come and go
+
+bool Simulation::admit(uint32_t index) {
+  const VmPlan& plan = scenario_.vms[index];
+  const VmSpec spec = make_spec(index, plan);
+  if (!host_->admit(spec)) return false;
+  auto vm = std::make_unique<SimVm>(world_, index, plan, random_.next());
+  // A VM whose first daemon dies before it was accepted simply starts again; not modelled.
+  kills_allowed_ = false;
+  ledger_is_whole_ = false;
+  auto pager = Pager::create(vm->spec, {vm->memory, vm->swap, vm->store, vm->control, world_,
+                                        host_->ledger(), scenario_.options, random_.next()});
+  kills_allowed_ = true;
+  if (pager) {
+    vm->pager = std::move(pager).value();
+    host_->add(*vm->pager);
+    vms_.push_back(std::move(vm));
+  }
+  ledger_is_whole_ = true;
+  return pager.has_value();
+}
+
+void Simulation::arrivals() {
+  for (uint32_t index = 0; index < arrived_.size(); ++index) {
+    const bool now = scenario_.vms[index].starts_at <= summary_.accesses || vms_.empty();
+    if (arrived_[index] || !now) continue;
+    arrived_[index] = true;
+    if (!admit(index)) ++summary_.refused_vms;
+  }
+}
+
+void Simulation::deaths() {
+  for (size_t at = 0; at < vms_.size(); ++at) {
+    SimVm& vm = *vms_[at];
+    if (vm.plan.dies_at != 0 && vm.plan.dies_at <= summary_.accesses) vm.memory.die();
+    const bool noticed = vm.memory.dead() && !world_.chance(scenario_.slow_notices);
+    if (noticed) remove(at--);
+  }
+}
+
+void Simulation::collect(const Pager& pager) {
+  const VmReport report = pager.report();
+  summary_.zips += report.zips;
+  summary_.swap_outs += report.swap_outs;
+  summary_.swap_ins += report.swap_ins;
+}
+
+void Simulation::remove(size_t at) {
+  SimVm& vm = *vms_[at];
+  collect(*vm.pager);
+  kills_allowed_ =
+      false;  // the destructor must not be interrupted: that would not be a C++ program
+  host_->remove(*vm.pager);
+  vm.pager.reset();
+  kills_allowed_ = true;
+  departed_accesses_ += vm.guest.accesses();
+  summary_.verified_pages += vm.guest.verified_pages();
+  ++summary_.vm_deaths;
+  vms_.erase(vms_.begin() + static_cast<std::ptrdiff_t>(at));
+  check_ledger();
+}
+
+// ---- the loop
+
+SimVm* Simulation::some_vm() {
+  return vms_.empty() ? nullptr : vms_[random_.below(static_cast<uint32_t>(vms_.size()))].get();
+}
+
+void Simulation::let_guests_run(uint32_t steps) {
+  for (uint32_t i = 0; i < steps; ++i) {
+    SimVm* vm = some_vm();
+    if (vm == nullptr || !vm->running()) continue;
+    if (vm->guest.step()) ++summary_.accesses;
+  }
+}
+
+// The machine calls this between any two of its steps, in the middle of the engine's calls.
+void Simulation::at_point() {
+  if (in_point_) return;
+  in_point_ = true;
+  if (points_until_guest_ == 0 || --points_until_guest_ == 0) {
+    points_until_guest_ = 1 + random_.below(2 * scenario_.interleave);
+    let_guests_run(1 + random_.below(4));
+  }
+  if (!world_.faults_stopped() && random_.below(200000) == 0) {
+    if (SimVm* vm = some_vm(); vm != nullptr && vm->plan.dies_at != 0) vm->memory.die();
+  }
+  in_point_ = false;
+  if (scenario_.kill_every == 0 || !kills_allowed_ || world_.faults_stopped()) return;
+  if (summary_.daemon_deaths >= kDaemonDeathsMax) return;
+  if (points_until_kill_ == 0) points_until_kill_ = random_.between(1, 2 * scenario_.kill_every);
+  if (--points_until_kill_ == 0) world_.kill_daemon();
+}
+
+bool Simulation::guest_burst() {
+  SimVm* vm = some_vm();
+  bool moved = false;
+  for (uint32_t i = 0; vm != nullptr && vm->running() && i < scenario_.burst; ++i) {
+    const bool done = vm->guest.step();
+    summary_.accesses += done ? 1 : 0;
+    moved |= done;
+    world_.advance(200);
+  }
+  return moved;
+}
+
+bool Simulation::worker_step(SimVm& vm) {
+  Pager& pager = *vm.pager;
+  bool moved = false;
+  const auto faults = vm.memory.take_faults(1 + random_.below(64));
+  if (!faults.empty()) pager.handle(faults);
+  moved |= !faults.empty();
+  moved |= pager.poll_io();
+  if (!world_.chance(scenario_.slow_notices) && vm.guest.take_discard_notice()) {
+    pager.take_discards();
+  }
+  moved |= pager.turn();
+  return moved;
+}
+
+bool Simulation::round() {
+  ++rounds_;
+  bool moved = guest_burst();
+  for (uint32_t i = 0; i < scenario_.worker_weight && !vms_.empty(); ++i) {
+    SimVm* vm = some_vm();
+    guarded([&] { moved |= worker_step(*vm); });
+    // The VM may have gone in a take-over: nothing of it may be used here.
+  }
+  if (world_.peek() >= next_balance_) {
+    next_balance_ = world_.peek() + scenario_.balance_every_ms * kMillisecond;
+    host_->balance();
+  }
+  if (rounds_ % 64 == 0) {
+    if (const SimVm* vm = some_vm()) vm->pager->audit();
+    check_memory(true);
+  }
+  idle_rounds_ = moved ? 0 : std::min(idle_rounds_ + 1, 12u);
+  world_.advance(random_.between(1, 10) * kMicrosecond << idle_rounds_);
+  return moved;
+}
+
+void Simulation::start() {
+  begin_daemon();
+  arrivals();
+}
+
+Summary Simulation::run() {
+  start();
+  uint64_t last = 0;
+  for (uint32_t without = 0; summary_.accesses < scenario_.accesses && without < 30000;) {
+    arrivals();
+    deaths();
+    if (vms_.empty() && std::all_of(arrived_.begin(), arrived_.end(), [](bool a) { return a; })) {
+      break;
+    }
+    if (world_.bugs.arena_flips && !vms_.empty() && random_.chance(5)) {
+      some_vm()->store.flip_arena_bit();
+    }
+    round();
+    if (scenario_.kill_every != 0 && random_.chance(scenario_.clean_restarts) &&
+        random_.below(2000) == 0) {
+      stop_daemon();
+      begin_daemon();
+    }
+    without = summary_.accesses == last ? without + 1 : 0;
+    last = summary_.accesses;
+  }
+  demand_progress();
+  for (const auto& vm : vms_) {
+    if (vm->control.frozen()) ++summary_.frozen_vms;
+    vm->pager->audit();
+    vm->memory.die();
+  }
+  for (int i = 0; i < 50 && !vms_.empty(); ++i) worker_step(*some_vm());
+  while (!vms_.empty()) remove(vms_.size() - 1);
+  check_ledger();
+  summary_.trace_hash = world_.trace_hash();
+  return summary_;
+}
+
+// ---- judges
+
+void Simulation::check_memory(bool exact_stores) {
+  uint64_t unseen = 0;
+  if (exact_stores) store_bytes_ = 0;
+  for (const auto& vm : vms_) {
+    if (exact_stores) store_bytes_ += vm->store.arena_bytes() + vm->store.tables_bytes();
+    unseen += unseen_overhead(vm->spec);
+  }
+  const uint64_t taken =
+      scenario_.own_bytes + unseen + pages_to_bytes(world_.frames()) + store_bytes_;
+  if (taken > scenario_.budget_bytes) {
+    fail(Verdict::kOverBudget,
+         fmt::format("{} bytes in use, the budget is {}", taken, scenario_.budget_bytes));
+  }
+  if (!ledger_is_whole_ || !exact_stores || world_.abandoned()) return;
+  if (taken > host_->ledger().consumed() || host_->ledger().consumed() > scenario_.budget_bytes) {
+    fail(Verdict::kOverBudget, fmt::format("{} bytes in use, {} charged, budget {}", taken,
+                                           host_->ledger().consumed(), scenario_.budget_bytes));
+  }
+}
+
+// Between two calls into the engine the ledger is the sum of its VMs.
+void Simulation::check_ledger() const {
+  uint64_t sum = scenario_.own_bytes;
+  for (const auto& vm : vms_) sum += vm->pager->report().consumed_bytes;
+  if (sum != host_->ledger().consumed()) {
+    fail(Verdict::kCrash, fmt::format("after a VM left, {} bytes are charged, its VMs hold {}",
+                                      host_->ledger().consumed(), sum));
+  }
+}
+
+// A VM may be stopped only for a page that the disk really damaged, and the report must say so.
+void Simulation::check_frozen(const SimVm& vm) const {
+  const auto& events = vm.control.events();
+  const bool reported = std::any_of(events.begin(), events.end(),
+                                    [](const auto& event) { return event.kind == "page.lost"; });
+  if (vm.swap.damage() == 0 || !reported) {
+    fail(Verdict::kWrongData,
+         fmt::format("VM {} is frozen with {} lost pages; faults of its disk: {}, reported: {}",
+                     vm.id, vm.pager->report().lost_pages, vm.swap.damage(), reported));
+  }
+}
+
+bool Simulation::all_progressed(const std::vector<std::vector<uint64_t>>& goals) const {
+  for (size_t at = 0; at < vms_.size(); ++at) {
+    const SimVm& vm = *vms_[at];
+    if (!vm.running()) continue;
+    for (uint32_t vcpu = 0; vcpu < vm.plan.vcpus; ++vcpu) {
+      if (vm.guest.accesses_of(vcpu) < goals[at][vcpu]) return false;
+    }
+  }
+  return true;
+}
+
+// Misbehaviour stops, disks are repaired, the operator lets frozen VMs try again: now everybody
+// must run.
+void Simulation::demand_progress() {
+  constexpr uint64_t kAccesses = 50;
+  constexpr Nanoseconds kLimit = 300 * kSecond;  // a failed disk is tried again after at most 64 s
+  world_.stop_faults();
+  deaths();
+  std::vector<std::vector<uint64_t>> goals;
+  for (auto& vm : vms_) {
+    if (vm->control.frozen()) check_frozen(*vm);
+    vm->swap.repair();
+    vm->control.resume();
+    (void)vm->pager->retry_lost();
+    goals.emplace_back();
+    for (uint32_t i = 0; i < vm->plan.vcpus; ++i) {
+      goals.back().push_back(vm->guest.accesses_of(i) + kAccesses);
+    }
+  }
+  const Nanoseconds start = world_.peek();
+  while (!all_progressed(goals)) {
+    if (world_.peek() - start < kLimit) {
+      round();
+      continue;
+    }
+    for (size_t at = 0; at < vms_.size(); ++at) {
+      for (uint32_t i = 0; vms_[at]->running() && i < vms_[at]->plan.vcpus; ++i) {
+        if (vms_[at]->guest.accesses_of(i) >= goals[at][i]) continue;
+        const auto page = vms_[at]->memory.waits_for(i);
+        fail(Verdict::kNoProgress,
+             fmt::format("vCPU {} of VM {} does not run ({} of {} accesses), asleep on page {}", i,
+                         vms_[at]->id, vms_[at]->guest.accesses_of(i), goals[at][i],
+                         page ? static_cast<int64_t>(page->raw()) : -1));
+      }
+    }
+  }
+  for (const auto& vm : vms_) {
+    if (vm->control.frozen()) check_frozen(*vm);
+  }
+}
+
+}  // namespace ballast::simulator
