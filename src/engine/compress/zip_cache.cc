@@ -177,10 +177,13 @@ void ZipCache::link_claimed() {
     Slab& slab = slabs_[index];
     if (slab.used == 0) {
       // A slab may hold frames of slots that no entry names (the daemon died between store and
-      // entry).
-      store_.release_arena(uint64_t{index} * kSlabBytes, kSlabBytes);
+      // entry). Neighbours go in one call: an idle cache is one hole.
+      const uint32_t first = index;
+      while (index + 1 < slabs_.size() && slabs_[index + 1].used == 0) ++index;
+      store_.release_arena(uint64_t{first} * kSlabBytes, uint64_t{index - first + 1} * kSlabBytes);
       continue;
     }
+    ledger_.charge_existing(kSlabBytes);
     ++slabs_used_;
     for (uint32_t slot = 0; slot < kSlotsPerSlab[slab.size_class]; ++slot) {
       if ((slab.taken[slot / 64] >> (slot % 64) & 1) == 0) continue;
@@ -189,7 +192,6 @@ void ZipCache::link_claimed() {
     }
     if (slab.used < kSlotsPerSlab[slab.size_class]) push_partial(index);
   }
-  ledger_.charge_existing(used_bytes());
 }
 
 uint64_t ZipCache::count_slots() const {
