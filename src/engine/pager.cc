@@ -74,8 +74,9 @@ Result<std::unique_ptr<Pager>> Pager::take_over(const VmSpec& spec, const PagerP
   BALLAST_TRY_STATUS(take_over_tables(pager->vm_));
   BALLAST_TRY_STATUS(pager->charge_overhead(true));
   Vm& vm = pager->vm_;
-  vm.charged_checksum_pages =
+  const uint32_t named =
       (vm.slots.high_water() + Tables::kChecksumsPerPage - 1) / Tables::kChecksumsPerPage;
+  vm.charged_checksum_pages = std::max(vm.tables.checksum_pages(), named);
   vm.ledger.charge_existing(pages_to_bytes(vm.charged_checksum_pages));
   vm.overhead_bytes += pages_to_bytes(vm.charged_checksum_pages);
   pager->take_discards();

@@ -84,6 +84,7 @@ SlotRun Vm::allocate_slots(uint32_t wanted) {
       return {};
     }
     ++charged_checksum_pages;
+    tables.set_checksum_pages(static_cast<uint32_t>(charged_checksum_pages));
     overhead_bytes += kPageBytes;
   }
   return run;

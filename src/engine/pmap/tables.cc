@@ -12,6 +12,7 @@ struct Header {
   uint64_t key;
   uint32_t pages;
   uint32_t slots;
+  uint32_t checksum_pages;
 };
 
 size_t page_align(size_t bytes) { return pages_ceil(bytes) * kPageBytes; }
@@ -27,6 +28,7 @@ Tables::Tables(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint
     : pages_(pages),
       slots_(slots),
       key_(key),
+      checksum_pages_(&reinterpret_cast<Header*>(memory.data())->checksum_pages),
       pmap_(reinterpret_cast<uint64_t*>(memory.data() + kPageBytes)),
       checksums_(reinterpret_cast<uint64_t*>(memory.data() + kPageBytes +
                                              page_align(size_t{pages} * sizeof(uint64_t)))) {
@@ -36,7 +38,7 @@ Tables::Tables(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint
 
 Tables Tables::format(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint64_t key) {
   Tables tables(memory, pages, slots, key);
-  *reinterpret_cast<Header*>(memory.data()) = {kMagic, key, pages, slots};
+  *reinterpret_cast<Header*>(memory.data()) = {kMagic, key, pages, slots, 0};
   return tables;
 }
 
@@ -54,6 +56,10 @@ Result<Tables> Tables::open(std::span<std::byte> memory, uint32_t pages, uint32_
   if (header.pages != pages || header.slots != slots) {
     return Error{fmt::format("tables describe {} pages and {} swap slots, the VM has {} and {}",
                              header.pages, header.slots, pages, slots)};
+  }
+  if (header.checksum_pages > page_align(size_t{slots} * sizeof(uint64_t)) / kPageBytes) {
+    return Error{fmt::format("tables claim {} pages of checksums for {} swap slots",
+                             header.checksum_pages, slots)};
   }
   return Tables(memory, pages, slots, header.key);
 }

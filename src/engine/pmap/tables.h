@@ -40,6 +40,13 @@ class Tables {
   void put(PageIndex page, PageEntry entry) {
     __atomic_store_n(&pmap_[page.raw()], entry.word(), __ATOMIC_RELEASE);
   }
+  // Pages of the checksum table that were ever stored to. They keep their frames, so the next
+  // daemon must charge them even if no slot in them is named any more. Raised before the first
+  // store.
+  uint32_t checksum_pages() const { return __atomic_load_n(checksum_pages_, __ATOMIC_RELAXED); }
+  void set_checksum_pages(uint32_t pages) {
+    __atomic_store_n(checksum_pages_, pages, __ATOMIC_RELEASE);
+  }
   uint64_t checksum(SwapSlot slot) const { return checksums_[slot.raw()]; }
   void set_checksum(SwapSlot slot, uint64_t checksum) { checksums_[slot.raw()] = checksum; }
 
@@ -49,6 +56,7 @@ class Tables {
   uint32_t pages_;
   uint32_t slots_;
   uint64_t key_;
+  uint32_t* checksum_pages_;
   uint64_t* pmap_;
   uint64_t* checksums_;
 };
