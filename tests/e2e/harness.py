@@ -1,0 +1,588 @@
+"""Starts ballastd and real guests, asks both and the kernel what happened, and clears everything away.
+
+Every test file is a program: `main()` runs its tests and exits with 77 when this machine lacks something. Only
+processes that were started here are ever signalled; they die with this program even if it is killed (PDEATHSIG), and
+mounts live in a namespace of our own, so nothing outlives a test.
+Programs under test: directory BALLAST_BIN (default build/bin). Guest image: tools/make-guest.
+"""
+import ctypes
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+MIB = 1 << 20
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BIN = os.path.abspath(os.environ.get("BALLAST_BIN", os.path.join(ROOT, "build", "bin")))
+SEED = int(os.environ.get("BALLAST_TEST_SEED", str(random.randrange(1 << 30))))
+MIX = "zero:10,lz50:60,random:30"  # all of the reclaim ladder has work
+PAGE_MAGIC = 0x59464952564c4142  # of the verifier's pages, see tests/guest/page_content.c
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWNS = 0x00020000
+_SYS_USERFAULTFD = 323
+
+
+class Failed(AssertionError):
+    pass
+
+
+def wait_until(condition, what, seconds=20.0, every=0.01):
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {seconds:g} s in vain: {what() if callable(what) else what}")
+        time.sleep(every)
+
+
+def _die_with_parent():
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Host:
+    """What this machine offers."""
+
+    images = None  # directory of the guest image, set by missing()
+
+    @classmethod
+    def missing(cls):
+        """What this machine lacks to run guests under Ballast, or None."""
+        if os.geteuid() != 0:
+            return "not root"
+        fd = _libc.syscall(_SYS_USERFAULTFD, os.O_CLOEXEC)
+        if fd < 0:
+            return f"userfaultfd: {os.strerror(ctypes.get_errno())}"
+        os.close(fd)
+        if shutil.which("qemu-system-x86_64") is None:
+            return "no qemu-system-x86_64; run tools/setup"
+        for name in ("ballastd", "ballast-qemu", "ballast", "libballast-agent.so"):
+            if not os.path.exists(os.path.join(BIN, name)):
+                return f"{BIN}/{name} is not built"
+        built = subprocess.run([os.path.join(ROOT, "tools", "make-guest")], stdout=subprocess.PIPE, text=True,
+                               check=False)
+        if built.returncode == 3:
+            return "tools/make-guest cannot build a guest image on this machine (see its message)"
+        if built.returncode != 0:
+            raise Failed("tools/make-guest failed (see its message)")
+        cls.images = built.stdout.strip()
+        return None
+
+    @staticmethod
+    def private_mounts():
+        """From here on mounts of this process are its own and vanish with it."""
+        if _libc.unshare(_CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+    @staticmethod
+    def lacks_loop_devices():
+        if not os.path.exists("/dev/loop-control"):
+            return "no /dev/loop-control: file systems on images cannot be mounted"
+        if shutil.which("mkfs.ext4") is None or shutil.which("losetup") is None:
+            return "no mkfs.ext4 or losetup"
+        return None
+
+
+def temporary_directory(test, prefix="ballast-"):
+    # On a disk: /tmp may be tmpfs, where swap is refused.
+    path = tempfile.mkdtemp(prefix=prefix, dir="/var/tmp")
+    test.addCleanup(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+class Ext4Image:
+    """A small ext4 file system on a loop device, mounted at .path; needs Host.private_mounts()."""
+
+    def __init__(self, test, size_mib, backing_dir=None):
+        self.directory = temporary_directory(test, "ballast-ext4-")
+        self.image = os.path.join(backing_dir or self.directory, "image")
+        self.path = os.path.join(self.directory, "mounted")
+        os.mkdir(self.path)
+        with open(self.image, "wb") as file:
+            file.truncate(size_mib * MIB)
+        # No journal and nothing lazy: what the file system needs for itself lies on the backing file from the start.
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-E",
+                        "lazy_itable_init=0,nodiscard", self.image], check=True, stdout=subprocess.DEVNULL)
+        test.addCleanup(self.unmount)
+        subprocess.run(["mount", "-o", "loop,errors=continue", self.image, self.path], check=True)
+
+    def free_bytes(self):
+        info = os.statvfs(self.path)
+        return info.f_bfree * info.f_frsize
+
+    def unmount(self):
+        subprocess.run(["umount", "-l", self.path], check=False, stderr=subprocess.DEVNULL)
+
+
+def mount_tmpfs(test, size_mib):
+    path = temporary_directory(test, "ballast-tmpfs-")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", path], check=True)
+    test.addCleanup(subprocess.run, ["umount", "-l", path], check=False)
+    return path
+
+
+def process_state(pid):
+    """R, S, D, T, Z …, or None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
+
+
+def stop_process(pid):
+    """SIGSTOP, and waits until every thread has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped():
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii", errors="replace") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] not in "TtZX":
+                    return False
+        return True
+    wait_until(stopped, f"process {pid} does not stop", every=0.0002)
+
+
+def open_files(pid):
+    """(descriptor, target) of everything a process holds open."""
+    found = []
+    directory = f"/proc/{pid}/fd"
+    for fd in os.listdir(directory):
+        try:
+            found.append((fd, os.readlink(f"{directory}/{fd}")))
+        except OSError:
+            continue
+    return found
+
+
+class Daemon:
+    """A ballastd on directories of its own, which can be killed and started again."""
+
+    def __init__(self, test, memory, swap_dir=None, options=None, config_text=None):
+        self.memory_bytes = memory
+        self.directory = temporary_directory(test)
+        self.run_dir = os.path.join(self.directory, "run")
+        self.swap_dir = swap_dir or os.path.join(self.directory, "swap")
+        self.config = os.path.join(self.directory, "config.toml")
+        self.log_path = os.path.join(self.directory, "ballastd.log")
+        self.program = os.path.join(BIN, "ballastd")
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(config_text or "[options]\n" + "".join(
+                f'"{name}" = {json.dumps(value)}\n' for name, value in (options or {}).items()))
+        self.process = None
+        test.addCleanup(self.close)
+
+    def command(self):
+        return [self.program, "--memory", str(self.memory_bytes), "--run-dir", self.run_dir, "--swap-dir",
+                self.swap_dir, "--config", self.config]
+
+    def launch(self):
+        """Starts the process and does not wait."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            preexec_fn=_die_with_parent)
+
+    def start(self):
+        self.launch()
+        wait_until(self.answers, lambda: f"ballastd does not answer; its log:\n{self.log()[-2000:]}", every=0.005)
+        return self
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise Failed(f"ballastd ended with status {self.process.returncode}:\n{self.log()[-4000:]}")
+        try:
+            return self.ask("version")["pid"] == self.pid
+        except OSError:
+            return False
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self):
+        """A normal stop; returns the exit status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failed(f"ballastd does not end on SIGTERM:\n{self.log()[-2000:]}") from None
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def ask(self, op, **members):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(os.path.join(self.run_dir, "control.sock"))
+            connection.sendall(json.dumps({"op": op, **members}).encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                part = connection.recv(1 << 16)
+                if not part:
+                    raise ConnectionResetError("ballastd hung up")
+                answer += part
+        return json.loads(answer)
+
+    def must(self, op, **members):
+        answer = self.ask(op, **members)
+        if not answer["ok"]:
+            raise Failed(f"{op}: {answer['error']}")
+        return answer
+
+    def host(self):
+        return self.must("host")["host"]
+
+    def vms(self):
+        return self.must("ls")["vms"]
+
+    def vm(self, name):
+        return self.must("show", vm=name)["vm"]
+
+    def has_vm(self, name):
+        return any(vm["name"] == name for vm in self.vms())
+
+    def events(self, kind=None, vm=None):
+        found = self.must("events", since=0)["events"]
+        return [e for e in found if (kind is None or e["kind"] == kind) and (vm is None or e["vm"] == vm)]
+
+    def wait_for_event(self, kind, vm=None, seconds=30.0, count=1):
+        def enough():
+            found = self.events(kind, vm)
+            return found if len(found) >= count else None
+        return wait_until(enough, lambda: f"event {kind} of {vm}; log:\n{self.log()[-3000:]}", seconds, every=0.05)[-1]
+
+    def wait_for_vm(self, name, seconds=60.0, **at_least):
+        """Until the VM's report has these members at least so high; returns it."""
+        last = {}
+
+        def look():
+            answer = self.ask("show", vm=name)
+            last.update(answer.get("vm", answer))
+            return answer["ok"] and all(answer["vm"][key] >= value for key, value in at_least.items()) and answer["vm"]
+        return wait_until(look, lambda: f"{name} with {at_least}; last seen {last}\n{self.log()[-2000:]}", seconds,
+                          every=0.02)
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def descriptors(self):
+        """How many it holds open, by kind."""
+        kinds = {}
+        for _, target in open_files(self.pid):
+            kind = target.split(":[")[0].replace(" (deleted)", "")
+            kind = re.sub(r"/#\d+$", "/#N", kind)
+            kinds[kind] = kinds.get(kind, 0) + 1
+        return kinds
+
+    def private_bytes(self):
+        """Its own heap and stacks: anonymous memory only."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"RssAnon:\s+(\d+) kB", file.read()).group(1)) * 1024
+
+    def swap_file_paths(self):
+        """Paths below /proc through which the swap files can be opened."""
+        return [f"/proc/{self.pid}/fd/{fd}" for fd, target in open_files(self.pid)
+                if target.startswith(self.swap_dir) and target.endswith("(deleted)")]
+
+    def close(self):
+        if self.process is not None and self.alive():
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def verifier(mib, seconds, seed, mix=MIX, extra=""):
+    return f"verifier --mib {mib} --mix {mix} --seed {seed} --seconds {seconds} {extra}".strip()
+
+
+class Guest:
+    """A QEMU under ballast-qemu with the test guest; its serial port is stdin and a log file."""
+
+    def __init__(self, test, daemon, name, run=None, memory_mib=256, min_mib=0, kernel_args="", qemu=(), accel=(
+            "-accel", "tcg,thread=multi,tb-size=32", "-cpu", "qemu64"), memory=None, serial=("-serial", "stdio"),
+                 launcher=None):
+        self.daemon = daemon
+        self.name = name
+        self.log_path = os.path.join(daemon.directory, f"{name}.{time.monotonic_ns()}.log")
+        arguments = ["console=ttyS0", "quiet", kernel_args]
+        if run is not None:
+            arguments.append(f'ballast.poweroff=1 ballast.run="{run}"')
+        command = [*(launcher or [os.path.join(BIN, "ballast-qemu")]), "-nodefaults", "-no-user-config", "-display",
+                   "none", "-machine", "pc", *accel,
+                   *(memory or ("-m", str(memory_mib))), "-kernel", f"{Host.images}/vmlinuz", "-initrd",
+                   f"{Host.images}/initrd.cpio.gz", "-drive",
+                   f"file={Host.images}/rootfs.ext4,if=none,id=d0,format=raw,readonly=on", "-device",
+                   "virtio-blk-pci,drive=d0", *serial, "-append", " ".join(arguments), *qemu]
+        environment = {**os.environ, "BALLAST_RUN_DIR": daemon.run_dir, "BALLAST_VM_NAME": name,
+                       "BALLAST_VM_MIN": str(min_mib * MIB)}
+        self.seen = 0
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
+                                            preexec_fn=_die_with_parent)
+        test.addCleanup(self.close)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def send(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def expect(self, pattern, seconds=90.0):
+        """Waits for the pattern in what was said since the last match."""
+        def look():
+            ended = not self.alive()
+            match = re.compile(pattern).search(self.log(), self.seen)
+            if match is None and ended:
+                raise Failed(f"{self.name} ended while '{pattern}' was awaited:\n{self.tail()}")
+            return match
+        match = wait_until(look, lambda: f"'{pattern}' from {self.name}:\n{self.tail()}", seconds, every=0.03)
+        self.seen = match.end()
+        return match
+
+    def tail(self):
+        return f"{self.log()[-1500:]}\n--- ballastd ---\n{self.daemon.log()[-2000:]}"
+
+    def lines(self, prefix):
+        """KEY=NUMBER parts of all lines that begin so."""
+        found = []
+        for line in self.log().splitlines():
+            if line.startswith(prefix):
+                found.append({key: float(value) if re.fullmatch(r"[\d.]+", value) else value
+                              for key, value in re.findall(r"(\w+)=(\S+)", line)})
+        return found
+
+    def longest_stall_us(self):
+        return max((line["stall_us"] for line in self.lines("BALLAST-VERIFY")), default=0)
+
+    def ready(self, seconds=90.0):
+        self.expect(r"GUEST-READY [\d.]+\n", seconds)
+        return self
+
+    def finish(self, seconds=150.0):
+        """The verifier must end by itself, all of its memory checked and right; then the guest. Returns its words."""
+        wait_until(lambda: not self.alive(), lambda: f"{self.name} does not end:\n{self.tail()}", seconds, every=0.05)
+        self.assert_clean()
+        if "\nGUEST-EXIT 0\n" not in self.log() or self.process.returncode != 0:
+            raise Failed(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
+        return self.lines("BALLAST-DONE")[-1]
+
+    def assert_clean(self):
+        done = self.lines("BALLAST-DONE")
+        if len(done) != 1 or done[0]["errors"] != 0 or done[0]["complete"] != 1 or "BALLAST-ERROR" in self.log():
+            raise Failed(f"{self.name}: memory is not as it was written:\n{self.tail()}")
+        if done[0]["verified"] == 0:
+            raise Failed(f"{self.name} verified nothing")
+
+    def memory_files(self):
+        """{(device, inode): (name, bytes)} of the memory files this VM consists of, as the kernel counts them."""
+        found = {}
+        for fd, target in open_files(self.pid):
+            if not target.startswith("/memfd:"):
+                continue
+            try:
+                info = os.stat(f"/proc/{self.pid}/fd/{fd}")
+            except OSError:
+                continue
+            found[info.st_dev, info.st_ino] = (target[len("/memfd:"):].replace(" (deleted)", ""),
+                                               info.st_blocks * 512)
+        return found
+
+    def kernel_bytes(self, prefix=""):
+        return sum(size for name, size in self.memory_files().values() if name.startswith(prefix))
+
+    def ram_bytes(self):
+        return sum(size for name, size in self.memory_files().values() if not name.startswith("ballast-"))
+
+    def qmp_path(self):
+        return os.path.join(self.daemon.run_dir, "qmp", f"{self.name}.{self.pid}.sock")
+
+    def qmp(self, path=None):
+        return Qmp(path or self.qmp_path())
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        if self.alive():
+            self.kill()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+
+
+class Qmp:
+    """One QMP connection."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(120)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rw")
+        json.loads(self.file.readline())
+        self.command("qmp_capabilities")
+
+    def command(self, name, **arguments):
+        self.file.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+        self.file.flush()
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise Failed(f"QMP hung up at {name}")
+            answer = json.loads(line)
+            if "error" in answer:
+                raise Failed(f"QMP {name}: {answer['error']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class SwapDamage:
+    """Overwrites all swap files of a daemon with a pattern and can put the right bytes back.
+
+    The daemon stands still meanwhile, so that no write of its own crosses ours.
+    """
+
+    GARBAGE = bytes((i * 37 + 11) & 0xff for i in range(4096))
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.saved = {}
+
+    def _each_file(self):
+        for path in self.daemon.swap_file_paths():
+            fd = os.open(path, os.O_RDWR)  # through the page cache, which direct I/O invalidates
+            try:
+                yield fd
+            finally:
+                os.fsync(fd)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(fd)
+
+    def _standing_still(self, work):
+        stop_process(self.daemon.pid)
+        try:
+            time.sleep(0.1)  # what is on its way to the disk arrives
+            return work()
+        finally:
+            os.kill(self.daemon.pid, signal.SIGCONT)
+
+    def do(self):
+        def work():
+            for fd in self._each_file():
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                data = os.pread(fd, os.fstat(fd).st_size, 0)
+                while len(data) < os.fstat(fd).st_size:
+                    data += os.pread(fd, os.fstat(fd).st_size - len(data), len(data))
+                self.saved[os.fstat(fd).st_ino] = data
+                for at in range(0, len(data), 4096):
+                    if any(data[at:at + 4096]):
+                        os.pwrite(fd, self.GARBAGE, at)
+        self._standing_still(work)
+
+    def undo(self):
+        """Slots that still hold the garbage get their bytes back; those written since then are right."""
+        def work():
+            for fd in self._each_file():
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                data = self.saved[os.fstat(fd).st_ino]
+                for at in range(0, len(data), 4096):
+                    if os.pread(fd, 4096, at) == self.GARBAGE:
+                        os.pwrite(fd, data[at:at + 4096], at)
+        self._standing_still(work)
+
+
+class EndToEndTest(unittest.TestCase):
+    """Shared by all end-to-end tests: daemons and guests that are gone afterwards."""
+
+    def setUp(self):
+        self.random = random.Random(f"{SEED}/{self.id()}")
+        self.begun = time.monotonic()
+        self.addCleanup(lambda: self.say(f"{time.monotonic() - self.begun:.1f} s"))
+
+    def say(self, text):
+        print(f"  {self._testMethodName}: {text}", flush=True)
+
+    def daemon(self, memory, **arguments):
+        return Daemon(self, memory, **arguments).start()
+
+    def guest(self, daemon, name, **arguments):
+        return Guest(self, daemon, name, **arguments)
+
+    def base_of(self, daemon):
+        """What the daemon holds with no VM; assert_nothing_left compares with it."""
+        time.sleep(0.05)  # it lets go of the connection on which it was asked whether it runs
+        return daemon.threads(), daemon.descriptors(), daemon.host()["consumed_bytes"]
+
+    def assert_nothing_left(self, daemon, base, seconds=20.0):
+        threads, descriptors, consumed = base
+        wait_until(lambda: not daemon.vms(), lambda: f"still listed: {daemon.vms()}", seconds)
+        wait_until(lambda: daemon.threads() == threads, lambda: f"threads {threads}, now {daemon.threads()}", seconds)
+        wait_until(lambda: daemon.descriptors() == descriptors,
+                   lambda: f"descriptors {descriptors}, now {daemon.descriptors()}", seconds)
+        wait_until(lambda: daemon.host()["consumed_bytes"] == consumed,
+                   lambda: f"consumed {consumed}, now {daemon.host()['consumed_bytes']}", seconds)
+        self.assertEqual(os.listdir(daemon.swap_dir), [], "files in the swap directory")
+        qmp = os.path.join(daemon.run_dir, "qmp")
+        wait_until(lambda: not os.path.isdir(qmp) or not os.listdir(qmp),
+                   lambda: f"monitor sockets left: {os.listdir(qmp)}", seconds)
+
+
+def main():
+    lacking = Host.missing()
+    if lacking:
+        print(f"SKIP: {lacking}")
+        sys.exit(77)
+    print(f"seed {SEED} (repeat with BALLAST_TEST_SEED={SEED})", flush=True)
+    program = unittest.main(module="__main__", verbosity=2, exit=False)
+    result = program.result
+    for _, why in result.skipped:
+        print(f"SKIP: {why}")
+    if result.wasSuccessful() and result.testsRun > 0 and len(result.skipped) == result.testsRun:
+        sys.exit(77)
+    sys.exit(0 if result.wasSuccessful() else 1)
