@@ -1,3 +1,5 @@
+include(GoogleTest)
+
 # Warnings, sanitizers and the helpers that every folder's CMakeLists.txt uses.
 
 add_library(ballast_flags INTERFACE)
@@ -40,6 +42,8 @@ function(ballast_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ballast_flags ${ARG_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  # Every case is a test of its own, so that a skipped one shows as skipped.
+  gtest_discover_tests(${name} TEST_PREFIX "${name}/" DISCOVERY_TIMEOUT 30
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
+                                  SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()

@@ -85,7 +85,6 @@ Daemon::Daemon(Config config, std::unique_ptr<engine::Host> host)
     : config_(std::move(config)), log_(config_.log_level), host_(std::move(host)) {}
 
 Daemon::~Daemon() {
-  host_->ledger().set_pressure_hook({});
   for (auto& [name, vm] : vms_) {
     vm->stop();
     host_->remove(vm->pager());
@@ -280,6 +279,9 @@ Status Daemon::start_vm(Arrival& arrival) {
     BALLAST_TRY(parts.store, MemfdStore::create(spec.name, tables, arena));
     BALLAST_TRY(parts.swap, SwapFile::create(config_.swap_dir, spec.name, swap_bytes(spec)));
   }
+  for (const std::string& notice : parts.swap->notices()) {
+    log_.add(machine::Severity::kWarning, spec.name, "swap.notice", notice);
+  }
   BALLAST_TRY(const UniqueFd tables_fd, parts.store->read_only_fd(MemfdStore::Part::kTables));
   BALLAST_TRY(const UniqueFd arena_fd, parts.store->read_only_fd(MemfdStore::Part::kArena));
   BALLAST_TRY(const UniqueFd swap_fd, parts.swap->read_only_fd());
@@ -322,6 +324,9 @@ void Daemon::bury_the_dead() {
     if (found == vms_.end()) continue;
     found->second->stop();
     host_->remove(found->second->pager());
+    // QEMU leaves its monitor's socket behind when it is killed. Ours lie under the run directory; others' are theirs.
+    const std::string& qmp = found->second->hand_off().qmp_path;
+    if (qmp.starts_with(config_.run_dir + "/qmp/")) unlink(qmp.c_str());
     vms_.erase(found);
   }
 }

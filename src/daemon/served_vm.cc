@@ -149,9 +149,8 @@ bool ServedVm::serve_faults() {
   return true;
 }
 
-// A wake-up on another CPU costs more than the whole service of a fault, so a worker whose guest faults in quick
-// succession stays on the CPU between two faults. It does so only while faults come closer together than it would wait, so the time burnt is
-// at most spin_ per fault and none in an idle VM.
+// Off by default (Options::spin_us). Where vCPUs and workers have CPUs of their own it saves a wake-up: only while
+// faults come closer together than it would wait, so the time burnt is at most spin_ per fault, and none in an idle VM.
 bool ServedVm::spin_for_fault() {
   if (spin_ == 0 || fault_gap_ > spin_) return false;
   const Nanoseconds until = last_fault_ + std::min(spin_, 4 * fault_gap_);
@@ -184,6 +183,7 @@ void ServedVm::wait(bool soon) {
     [[maybe_unused]] const ssize_t got = read(bell_.get(), &count, sizeof(count));
   }
   if (fds[3].revents != 0) return leave("QEMU ended");
+  if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return leave("its userfaultfd was made unusable");
   if (fds[4].revents != 0) read_agent();
 }
 
