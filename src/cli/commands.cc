@@ -84,8 +84,11 @@ std::string version(const Arguments& arguments) {
   }
   const std::string own = fmt::format("ballast {}\n", BALLAST_VERSION);
   if (!reply) return own + reply.error().message + '\n';
+  const json daemon_version = reply->value("version", json());
   return own + fmt::format("ballastd {}, process {}\n",
-                           printable(reply->value("version", json("?")).dump()),
+                           daemon_version.is_string()
+                               ? printable(daemon_version.get_ref<const std::string&>())
+                               : "of an unknown version",
                            reply->value("pid", json(0)).dump());
 }
 

@@ -81,7 +81,7 @@ TEST_F(Commands, TablesComeFromTheDaemon) {
   EXPECT_EQ(ballast({"host"}), 0);
   EXPECT_THAT(out_.str(), HasSubstr("state soft"));
   EXPECT_EQ(ballast({"version"}), 0);
-  EXPECT_THAT(out_.str(), HasSubstr("9.9"));
+  EXPECT_THAT(out_.str(), HasSubstr("ballastd 9.9, process "));
 }
 
 TEST_F(Commands, JsonIsJson) {
