@@ -11,6 +11,7 @@ namespace {
 // anything.
 constexpr uint64_t kReserveBytesPerVm = 64 * 1024;
 constexpr uint64_t kBudgetBytesMin = 16ull << 20;
+constexpr uint64_t kConfiguredBytesMax = pages_to_bytes(1ull << 32);  // page numbers have 32 bits
 }  // namespace
 
 Result<std::unique_ptr<Host>> Host::create(uint64_t budget_bytes, uint64_t own_bytes,
@@ -38,6 +39,10 @@ Status Host::admit(const VmSpec& spec) const {
   if (spec.configured_bytes % kPageBytes != 0 || spec.configured_bytes == 0) {
     return Error{fmt::format("{}: memory of {} bytes is not a positive multiple of 4096", spec.name,
                              spec.configured_bytes)};
+  }
+  if (spec.configured_bytes >= kConfiguredBytesMax) {
+    return Error{fmt::format("{}: memory of {} is too much: below {} is possible", spec.name,
+                             format_size(spec.configured_bytes), format_size(kConfiguredBytesMax))};
   }
   if (spec.min_bytes > spec.configured_bytes) {
     return Error{fmt::format("{}: min of {} is above its memory of {}", spec.name,

@@ -115,7 +115,7 @@ TEST(ReclaimLadder, WithTheCacheFullItsOldestPagesAreWritten) {
   EXPECT_GT(report.compressed_bytes, 0u);
   EXPECT_EQ(vm.memory.frames(), 0u);
   EXPECT_EQ(report.compressed_bytes + report.swapped_bytes, vm.spec.configured_bytes);
-  EXPECT_EQ(vm.store.arena_bytes(), report.arena_bytes);
+  EXPECT_LE(vm.store.arena_bytes(), report.arena_bytes);
   vm.pager->audit();
   vm.check_all();
   vm.pager->audit();

@@ -26,10 +26,30 @@ PageEntry reconciled(PageEntry old, bool present) {
   return old.with_in_flight(false);
 }
 
+// Bits that no entry of this state has: damage, or another layout.
+bool has_stray_bits(PageEntry entry) {
+  const uint64_t word = entry.word();
+  switch (entry.state()) {
+    case PageState::kUntouched:
+    case PageState::kZero:
+    case PageState::kBallooned:
+      return word >> 5 != 0;
+    case PageState::kCompressed:
+      return (word >> 18 & 0x3f) != 0;
+    case PageState::kResident:
+    case PageState::kSealed:
+    case PageState::kSwapped:
+    case PageState::kLost:
+      return (word >> 5 & 0x7ffff) != 0 || word >> 24 > uint64_t{1} << 32;
+  }
+  return true;
+}
+
 Status check_entry(const Vm& vm, PageIndex page, PageEntry entry) {
   if ((entry.word() & 0xf) >= kPageStates) return damaged(vm, page, "has an unknown state");
   if (entry.state() == PageState::kSwapped && !entry.slot())
     return damaged(vm, page, "is swapped without a slot");
+  if (has_stray_bits(entry)) return damaged(vm, page, "carries bits that its state has no use for");
   return Done{};
 }
 
