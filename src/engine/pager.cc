@@ -98,7 +98,7 @@ void Pager::take_discards() {
   const auto bits = vm_.memory.discard_bits();
   for (uint32_t word = 0; word < bits.size() && !vm_.gone; ++word) {
     if (bits[word].load(std::memory_order_relaxed) == 0) continue;
-    take_discarded_word(word, bits[word].exchange(0, std::memory_order_acq_rel));
+    take_discarded_word(word, bits[word].load(std::memory_order_acquire));
   }
   publish();
 }
@@ -108,6 +108,13 @@ void Pager::take_discarded_word(uint32_t word, uint64_t bits) {
   const uint32_t count =
       std::min<uint32_t>(64, vm_.tables.page_count() - std::min(base, vm_.tables.page_count()));
   if (count == 0) return;
+  uint64_t with_frame = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    if ((bits >> i & 1) == 0) continue;
+    vm_.take_discard(PageIndex(base + i));
+    if (has_frame(vm_.state(PageIndex(base + i)))) with_frame |= uint64_t{1} << i;
+  }
+  if (with_frame == 0) return;
   // A page with a frame is judged by the RAM file: gone there, or not discarded yet, or filled
   // again since.
   std::vector<PageRun> present;
@@ -117,17 +124,10 @@ void Pager::take_discarded_word(uint32_t word, uint64_t bits) {
   }
   for (const PageRun& run : present) {
     for (uint32_t i = 0; i < run.count; ++i)
-      bits &= ~(uint64_t{1} << ((run.first + i).raw() - base));
+      with_frame &= ~(uint64_t{1} << ((run.first + i).raw() - base));
   }
-  for (; bits != 0; bits &= bits - 1) {
-    const PageIndex page(base + static_cast<uint32_t>(std::countr_zero(bits)));
-    if (page.raw() >= vm_.tables.page_count()) return;
-    const PageEntry entry = vm_.get(page);
-    if (entry.state() == PageState::kBallooned) continue;
-    vm_.set(page, PageEntry::plain(PageState::kBallooned).with_in_flight(entry.in_flight()));
-    vm_.release_copy(entry);
-    if (has_frame(entry.state())) vm_.uncharge_frames(1);
-    ++vm_.counters.discards;
+  for (; with_frame != 0; with_frame &= with_frame - 1) {
+    vm_.give_up(PageIndex(base + static_cast<uint32_t>(std::countr_zero(with_frame))));
   }
 }
 
@@ -152,7 +152,8 @@ bool Pager::turn() {
   const bool wanted = reclaimer_.wanted() > 0 || may_reclaim_for_waiting() || asked_pages_ > 0;
   if (wanted) {
     const uint32_t moved = reclaimer_.step();
-    asked_pages_ -= std::min<uint64_t>(asked_pages_, moved > 0 || io_.busy() ? moved : asked_pages_);
+    asked_pages_ -=
+        std::min<uint64_t>(asked_pages_, moved > 0 || io_.busy() ? moved : asked_pages_);
     progress |= moved > 0;
     if (moved == 0) io_.flush();
     if (moved > 0 || io_.busy()) {

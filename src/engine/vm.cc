@@ -111,14 +111,23 @@ bool Vm::discard_bit(PageIndex page) const {
 
 bool Vm::take_discard(PageIndex page) {
   if (!discard_bit(page)) return false;
+  if (!has_frame(get(page).state())) give_up(page);
+  clear_discard_bit(page);
+  return true;
+}
+
+void Vm::clear_discard_bit(PageIndex page) {
   memory.discard_bits()[page.raw() / 64].fetch_and(~(uint64_t{1} << (page.raw() % 64)),
                                                    std::memory_order_acq_rel);
+}
+
+void Vm::give_up(PageIndex page) {
   const PageEntry entry = get(page);
-  if (has_frame(entry.state()) || entry.state() == PageState::kBallooned) return true;
+  if (entry.state() == PageState::kBallooned) return;
   set(page, PageEntry::plain(PageState::kBallooned).with_in_flight(entry.in_flight()));
   release_copy(entry);
+  if (has_frame(entry.state())) uncharge_frames(1);
   ++counters.discards;
-  return true;
 }
 
 }  // namespace ballast::engine

@@ -111,8 +111,13 @@ struct Vm {
   SlotRun allocate_slots(uint32_t wanted);
 
   // The guest gave the page up and the bit is set: forget stored copies. True if it was so.
+  // A bit is cleared before a page with a frame is judged (a later mark must not be lost), and
+  // after a page without one was given up (a daemon that dies between must not forget it).
   bool take_discard(PageIndex page);
   bool discard_bit(PageIndex page) const;
+  void clear_discard_bit(PageIndex page);
+  // Makes the page Ballooned; a frame that it had is gone already.
+  void give_up(PageIndex page);
 
   const VmSpec spec;
   machine::GuestMemory& memory;
