@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "daemon/monitor_sockets.h"
 #include "proto/run_dir.h"
 #include "proto/unix_socket.h"
 
@@ -27,6 +28,8 @@ using linux_machine::VmProcess;
 // The daemon's own code, heap and stacks, measured at 9 MB with 4 VMs.
 constexpr uint64_t kOwnBytes = 10ull << 20;
 constexpr Nanoseconds kBalancePeriod = 100 * kMillisecond;
+// How long the monitor socket of a QEMU that was killed before it reached us may lie around.
+constexpr Nanoseconds kSweepPeriod = 2 * kSecond;
 // From connecting to the last region: QEMU maps its RAM within milliseconds.
 constexpr Nanoseconds kArrivalPatience = 10 * kSecond;
 constexpr size_t kArrivalsMax = 64;
@@ -189,6 +192,7 @@ void Daemon::poll_once() {
   control_->handle(
       fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); }, clock_.now());
   bury_the_dead();
+  if (clock_.now() - swept_ > kSweepPeriod) sweep();
   if (fds[1].revents != 0 || clock_.now() - balanced_ > kBalancePeriod) balance();
 }
 
@@ -324,11 +328,14 @@ void Daemon::bury_the_dead() {
     if (found == vms_.end()) continue;
     found->second->stop();
     host_->remove(found->second->pager());
-    // QEMU leaves its monitor's socket behind when it is killed. Ours lie under the run directory; others' are theirs.
-    const std::string& qmp = found->second->hand_off().qmp_path;
-    if (qmp.starts_with(config_.run_dir + "/qmp/")) unlink(qmp.c_str());
     vms_.erase(found);
   }
+  if (!names.empty()) sweep();
+}
+
+void Daemon::sweep() {
+  swept_ = clock_.now();
+  remove_stale_monitor_sockets(config_.run_dir);
 }
 
 void Daemon::balance() {

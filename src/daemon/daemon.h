@@ -56,6 +56,7 @@ class Daemon {
   // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its worker.
   Status start_vm(Arrival& arrival);
   void bury_the_dead();
+  void sweep();
   void balance();
   HostReport report() const;
 
@@ -73,6 +74,7 @@ class Daemon {
   std::mutex left_lock_;  // guards left_
   std::vector<std::string> left_;
   Nanoseconds balanced_ = 0;
+  Nanoseconds swept_ = 0;
   bool stopping_ = false;
 };
 
