@@ -77,6 +77,7 @@ TEST_F(LineServerTest, ManyLinesAtOnceAreAllAnswered) {
 TEST_F(LineServerTest, ManyClientsAtOnce) {
   start();
   std::vector<std::unique_ptr<TestClient>> clients;
+  clients.reserve(20);
   for (int i = 0; i < 20; ++i) clients.push_back(std::make_unique<TestClient>(path_));
   for (int i = 0; i < 20; ++i) clients[static_cast<size_t>(i)]->send(fmt::format("{}\n", i));
   turn();
