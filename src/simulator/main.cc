@@ -14,7 +14,7 @@ namespace ballast::simulator {
 namespace {
 
 struct Request {
-  uint64_t accesses = 30000;
+  uint64_t accesses = 50000;
   unsigned limit_seconds = 30;
   bool verbose = false;
   bool trace = false;

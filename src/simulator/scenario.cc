@@ -21,7 +21,7 @@ Workload draw_workload(Random& random) {
   workload.hot = sometimes(random, 700, 900);
   workload.sequential = 1 + sometimes(random, 600, 900);
   workload.writes = random.chance(200) ? 0 : 50 + random.below(900);
-  workload.boot_storm = random.chance(500) || workload.writes == 0;
+  workload.boot_storm = random.chance(700) || workload.writes == 0;
   for (uint32_t& weight : workload.kinds) weight = sometimes(random, 600, 10);
   workload.kinds[4] += 1;
   return workload;
@@ -69,11 +69,11 @@ machine::sim::SimSwapOptions draw_swap(Random& random, uint32_t slots, DiskFault
   return swap;
 }
 
-VmPlan draw_vm(Random& random, DiskFaults faults, uint64_t accesses) {
+VmPlan draw_vm(Random& random, uint32_t typical_pages, DiskFaults faults, uint64_t accesses) {
   VmPlan plan;
-  plan.pages = 256 + random.below(5888);
+  plan.pages = typical_pages / 4 + random.below(2 * typical_pages);
   if (random.chance(500)) plan.pages &= ~63u;
-  plan.used_pages = random.chance(500) ? plan.pages : 1 + random.below(plan.pages);
+  plan.used_pages = random.chance(700) ? plan.pages : 1 + random.below(plan.pages);
   plan.min_pages = random.chance(500) ? random.below(plan.pages / 3) : 0;
   if (random.chance(30)) plan.min_pages = plan.pages;  // everything reserved: no swap file at all
   plan.vcpus = 1 + random.below(4);
@@ -109,14 +109,16 @@ Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
   scenario.burst = 1 + random.below(30);
   const DiskFaults faults{random.chance(300), random.chance(150)};
   const uint32_t vms = 1 + random.below(6);
+  // Most runs are under pressure: the engine's smallest budget holds 4096 pages.
+  const uint32_t typical_pages = (random.chance(900) ? 6000 : 1500) / vms + random.below(2000);
   uint64_t promised = 0;
   for (uint32_t i = 0; i < vms; ++i) {
-    scenario.vms.push_back(draw_vm(random, faults, accesses));
+    scenario.vms.push_back(draw_vm(random, typical_pages, faults, accesses));
     promised += pages_to_bytes(scenario.vms.back().pages);
   }
   scenario.vms.front().starts_at = 0;
   const uint64_t least = (16ull << 20) + scenario.own_bytes;
-  scenario.budget_bytes = std::max(least, promised * random.between(25, 110) / 100);
+  scenario.budget_bytes = std::max(least, promised * random.between(15, 90) / 100);
   return scenario;
 }
 

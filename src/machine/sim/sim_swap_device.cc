@@ -171,7 +171,7 @@ IoStatus SimSwapDevice::complete_read(Op& op) {
       ++damage_;
       return IoStatus::kFailed;
     }
-    const bool stale = world_.bugs.stale_slots && slot.before && world_.random().chance(300);
+    const bool stale = world_.bugs.stale_slots && slot.before && world_.random().chance(900);
     const std::byte* from = stale ? slot.before.get() : slot.bytes.get();
     if (from != nullptr) {
       std::memcpy(to, from, kPageBytes);
