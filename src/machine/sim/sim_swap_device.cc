@@ -109,9 +109,9 @@ IoStatus SimSwapDevice::complete(Op& op) {
 void SimSwapDevice::store(const Op& op, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kPageBytes) {
     Slot& slot = slots_[op.first.raw() + at / kPageBytes];
-    if (world_.bugs.stale_slots && slot.bytes != nullptr) {
-      slot.before = std::make_unique_for_overwrite<std::byte[]>(kPageBytes);
-      std::memcpy(slot.before.get(), slot.bytes.get(), kPageBytes);
+    if (world_.bugs.stale_slots) {
+      slot.before = std::make_unique<std::byte[]>(kPageBytes);
+      if (slot.bytes) std::memcpy(slot.before.get(), slot.bytes.get(), kPageBytes);
     }
     if (slot.bytes == nullptr) slot.bytes = std::make_unique<std::byte[]>(kPageBytes);
     std::memcpy(slot.bytes.get(), op.copy.get() + at, std::min(kPageBytes, bytes - at));
