@@ -238,9 +238,9 @@ MemoryResult SimGuestMemory::touched(PageRun run, std::span<uint64_t> bits) {
     return world_.abandoned() ? MemoryResult::kOk : MemoryResult::kGone;
   }
   arm_samples();
-  std::fill(bits.begin(), bits.end(), 0);
+  std::fill(bits.begin(), bits.end(), ~uint64_t{0});  // bits behind the run mean nothing
   for (uint32_t i = 0; i < run.count; ++i) {
-    if (page(run.first + i).sample != Sample::kArmed) bits[i / 64] |= uint64_t{1} << (i % 64);
+    if (page(run.first + i).sample == Sample::kArmed) bits[i / 64] &= ~(uint64_t{1} << (i % 64));
   }
   world_.point();
   return MemoryResult::kOk;
