@@ -1,5 +1,5 @@
-// LatencyHistogram: how long something took, in buckets an eighth of a power of two wide. One thread records, any
-// reads. 4 KiB; no allocation.
+// LatencyHistogram: how long something took, in buckets an eighth of a power of two wide. One
+// thread records, any reads. 4 KiB; no allocation.
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@ class LatencyHistogram {
     auto& bucket = buckets_[index_of(took)];
     bucket.store(bucket.load(std::memory_order_relaxed) + times, std::memory_order_relaxed);
   }
-  // The upper edge of the bucket that holds this part (0..1000 ‰) of all; 0 when nothing was recorded.
+  // The upper edge of the bucket that holds this part (0..1000 ‰) of all; 0 when nothing was
+  // recorded.
   Nanoseconds quantile(uint32_t permille) const {
     uint64_t total = 0;
     for (const auto& bucket : buckets_) total += bucket.load(std::memory_order_relaxed);
@@ -35,7 +36,8 @@ class LatencyHistogram {
   static size_t index_of(Nanoseconds took) {
     if (took < (1u << kStepBits)) return static_cast<size_t>(took);
     const auto power = static_cast<unsigned>(std::bit_width(took)) - 1;
-    return ((size_t{power} - kStepBits + 1) << kStepBits) + ((took >> (power - kStepBits)) & ((1u << kStepBits) - 1));
+    return ((size_t{power} - kStepBits + 1) << kStepBits) +
+           ((took >> (power - kStepBits)) & ((1u << kStepBits) - 1));
   }
   static Nanoseconds upper_edge(size_t index) {
     if (index < (1u << kStepBits)) return index;

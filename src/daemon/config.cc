@@ -16,9 +16,11 @@ Error at(const std::string& path, const toml::node& node, const std::string& mes
   return Error{fmt::format("{}:{}: {}", path, node.source().begin.line, message)};
 }
 
-Status read_string(const std::string& path, const toml::node& node, const char* key, std::string& into) {
+Status read_string(const std::string& path, const toml::node& node, const char* key,
+                   std::string& into) {
   const auto value = node.value<std::string>();
-  if (!node.is_string() || value->empty()) return at(path, node, fmt::format("{} must be a text", key));
+  if (!node.is_string() || value->empty())
+    return at(path, node, fmt::format("{} must be a text", key));
   into = *value;
   return Done{};
 }
@@ -42,7 +44,8 @@ Status read_options(const std::string& path, const toml::node& node, Options& op
   return Done{};
 }
 
-Status read_key(const std::string& path, std::string_view key, const toml::node& node, Config& config) {
+Status read_key(const std::string& path, std::string_view key, const toml::node& node,
+                Config& config) {
   if (key == "memory") {
     BALLAST_TRY(const std::string text, as_text(path, node, key));
     const auto bytes = parse_size(text);
@@ -60,8 +63,10 @@ Status read_key(const std::string& path, std::string_view key, const toml::node&
     config.log_level = *level;
     return Done{};
   }
-  return at(path, node,
-            fmt::format("unknown key '{}'; known are memory, run_dir, swap_dir, log_level and [options]", key));
+  return at(
+      path, node,
+      fmt::format("unknown key '{}'; known are memory, run_dir, swap_dir, log_level and [options]",
+                  key));
 }
 
 }  // namespace
@@ -98,11 +103,13 @@ Result<uint64_t> default_budget_bytes() {
   }
   if (kilobytes == 0) return Error{"/proc/meminfo has no MemTotal; give --memory"};
   const uint64_t total = kilobytes * 1024;
-  // A quarter, between 512 MB and 8 GB: kernel, page cache, and ~100 MB beside guest RAM in every QEMU.
+  // A quarter, between 512 MB and 8 GB: kernel, page cache, and ~100 MB beside guest RAM in every
+  // QEMU.
   const uint64_t reserve = std::clamp(total / 4, uint64_t{512} << 20, uint64_t{8} << 30);
   if (total <= reserve * 2) {
-    return Error{fmt::format("this host has {}; too little to choose a budget by itself: give --memory",
-                             format_size(total))};
+    return Error{
+        fmt::format("this host has {}; too little to choose a budget by itself: give --memory",
+                    format_size(total))};
   }
   return total - reserve;
 }

@@ -1,4 +1,5 @@
-// Config: how ballastd was told to run: defaults, then the configuration file, then the command line.
+// Config: how ballastd was told to run: defaults, then the configuration file, then the command
+// line.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct Config {
 // Reads a TOML file over `config`. Errors name file and line.
 Status read_config_file(const std::string& path, Config& config);
 
-// The default budget: the host's memory minus what a Linux host and its QEMUs need beside guest RAM.
+// The default budget: the host's memory minus what a Linux host and its QEMUs need beside guest
+// RAM.
 Result<uint64_t> default_budget_bytes();
 
 Result<machine::Severity> parse_log_level(const std::string& text);

@@ -36,8 +36,12 @@ constexpr size_t kArrivalsMax = 64;
 // A daemon that was just killed may still be letting go of the lock.
 constexpr int kLockTries = 100;
 
-uint32_t slots_of(const VmSpec& spec) { return static_cast<uint32_t>(pages_ceil(swap_bytes(spec))); }
-uint32_t pages_of(const VmSpec& spec) { return static_cast<uint32_t>(pages_ceil(spec.configured_bytes)); }
+uint32_t slots_of(const VmSpec& spec) {
+  return static_cast<uint32_t>(pages_ceil(swap_bytes(spec)));
+}
+uint32_t pages_of(const VmSpec& spec) {
+  return static_cast<uint32_t>(pages_ceil(spec.configured_bytes));
+}
 
 Result<UniqueFd> take_lock(const std::string& path) {
   UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -54,12 +58,14 @@ Result<UniqueFd> take_lock(const std::string& path) {
   }
   std::array<char, 32> owner{};
   [[maybe_unused]] const ssize_t got = pread(file.get(), owner.data(), owner.size() - 1, 0);
-  return Error{fmt::format("another ballastd (process {}) serves this run directory: {} is locked. Stop it, or "
-                           "give this one another --run-dir",
-                           std::atoi(owner.data()), path)};
+  return Error{fmt::format(
+      "another ballastd (process {}) serves this run directory: {} is locked. Stop it, or "
+      "give this one another --run-dir",
+      std::atoi(owner.data()), path)};
 }
 
-// Nobody but us makes files of this name here, and we unlink them at once: what is left is a crash's.
+// Nobody but us makes files of this name here, and we unlink them at once: what is left is a
+// crash's.
 void remove_stale_swap_files(const std::string& directory, EventLog& log) {
   std::error_code problem;
   for (const auto& entry : std::filesystem::directory_iterator(directory, problem)) {
@@ -85,7 +91,10 @@ void ring(int event_fd) {
 }  // namespace
 
 Daemon::Daemon(Config config, std::unique_ptr<engine::Host> host)
-    : config_(std::move(config)), log_(config_.log_level), host_(std::move(host)) {}
+    : config_(std::move(config)),
+      log_(config_.log_level),
+      host_(std::move(host)),
+      members_(config_.run_dir, host_->ledger()) {}
 
 Daemon::~Daemon() {
   for (auto& [name, vm] : vms_) {
@@ -98,23 +107,26 @@ Daemon::~Daemon() {
 
 Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
   static const linux_machine::MonotonicClock clock;
-  BALLAST_TRY(auto host, engine::Host::create(config.memory_bytes, kOwnBytes, config.options, clock));
+  BALLAST_TRY(auto host,
+              engine::Host::create(config.memory_bytes, kOwnBytes, config.options, clock));
   std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(host)));
   BALLAST_TRY_STATUS(daemon->check_swap_dir());
   BALLAST_TRY_STATUS(daemon->open_run_dir());
+  daemon->members_.expect_the_last_daemons();
   BALLAST_TRY_STATUS(daemon->open_signals());
   remove_stale_swap_files(config.swap_dir, daemon->log_);
   const int bell = daemon->bell_.get();
   daemon->host_->ledger().set_pressure_hook([bell] { ring(bell); });
   daemon->log_.add(machine::Severity::kInfo, "", "host.started",
-                   fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes), config.run_dir,
-                               config.swap_dir));
+                   fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes),
+                               config.run_dir, config.swap_dir));
   return daemon;
 }
 
 Status Daemon::check_swap_dir() {
   std::error_code problem;
-  std::filesystem::create_directories(config_.swap_dir, problem);  // SwapFile says what is wrong, if anything is
+  std::filesystem::create_directories(config_.swap_dir,
+                                      problem);  // SwapFile says what is wrong, if anything is
   const auto trial = SwapFile::create(config_.swap_dir, "ballastd-check", kPageBytes);
   if (!trial) return trial.error();
   for (const std::string& notice : (*trial)->notices()) {
@@ -126,7 +138,8 @@ Status Daemon::check_swap_dir() {
 Status Daemon::open_run_dir() {
   std::error_code problem;
   std::filesystem::create_directories(config_.run_dir, problem);
-  if (problem) return Error{fmt::format("run directory {}: {}", config_.run_dir, problem.message())};
+  if (problem)
+    return Error{fmt::format("run directory {}: {}", config_.run_dir, problem.message())};
   BALLAST_TRY(lock_file_, take_lock(proto::lock_path(config_.run_dir)));
   BALLAST_TRY(control_, proto::LineServer::listen(proto::control_socket_path(config_.run_dir)));
 
@@ -136,7 +149,8 @@ Status Daemon::open_run_dir() {
   BALLAST_TRY(const sockaddr_un address, proto::unix_address(path));
   agent_listener_.reset(proto::new_unix_socket());
   if (!agent_listener_.valid() ||
-      bind(agent_listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      bind(agent_listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+          0 ||
       chmod(path.c_str(), 0660) != 0 || listen(agent_listener_.get(), 64) != 0) {
     return system_error("agent socket " + path);
   }
@@ -159,19 +173,21 @@ Status Daemon::open_signals() {
 void Daemon::run() {
   while (!stopping_) poll_once();
   log_.add(machine::Severity::kInfo, "", "host.stopping",
-           fmt::format("stopping; {} VMs sleep at their next fault until a ballastd is back", vms_.size()));
+           fmt::format("stopping; {} VMs sleep at their next fault until a ballastd is back",
+                       vms_.size()));
 }
 
 void Daemon::poll_once() {
-  std::vector<pollfd> fds = {{signals_.get(), POLLIN, 0}, {bell_.get(), POLLIN, 0}, {agent_listener_.get(), POLLIN, 0}};
+  std::vector<pollfd> fds = {
+      {signals_.get(), POLLIN, 0}, {bell_.get(), POLLIN, 0}, {agent_listener_.get(), POLLIN, 0}};
   const size_t arrivals_at = fds.size();
   const size_t arrivals = arrivals_.size();
   for (const Arrival& arrival : arrivals_) fds.push_back({arrival.link->fd(), POLLIN, 0});
   control_->add_pollfds(fds);
 
   // Idle hosts sleep long; a host short of memory, or with somebody at the door, looks often.
-  int timeout = vms_.empty() ? 10'000 : 1'000;
-  if (!arrivals_.empty() || host_->short_of_memory()) timeout = 100;
+  int timeout = vms_.empty() ? 2'000 : 1'000;
+  if (!arrivals_.empty() || members_.absent() > 0 || host_->short_of_memory()) timeout = 100;
   const int client_timeout = control_->timeout_ms(clock_.now());
   if (client_timeout >= 0) timeout = std::min(timeout, client_timeout);
   if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
@@ -190,7 +206,8 @@ void Daemon::poll_once() {
   std::erase_if(arrivals_, [](const Arrival& arrival) { return arrival.over; });
   if (fds[2].revents != 0) accept_agents();
   control_->handle(
-      fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); }, clock_.now());
+      fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); },
+      clock_.now());
   bury_the_dead();
   if (clock_.now() - swept_ > kSweepPeriod) sweep();
   if (fds[1].revents != 0 || clock_.now() - balanced_ > kBalancePeriod) balance();
@@ -198,7 +215,8 @@ void Daemon::poll_once() {
 
 void Daemon::take_signals() {
   signalfd_siginfo signal{};
-  while (read(signals_.get(), &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal))) stopping_ = true;
+  while (read(signals_.get(), &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal)))
+    stopping_ = true;
 }
 
 void Daemon::accept_agents() {
@@ -206,7 +224,8 @@ void Daemon::accept_agents() {
     UniqueFd socket(accept4(agent_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket.valid()) return;
     auto process = VmProcess::of_peer(socket.get());
-    if (!process || arrivals_.size() >= kArrivalsMax) continue;  // died already, or a flood: closed unheard
+    if (!process || arrivals_.size() >= kArrivalsMax)
+      continue;  // died already, or a flood: closed unheard
     Arrival arrival;
     arrival.link = std::make_unique<AgentLink>(std::move(socket));
     arrival.process = std::move(*process);
@@ -217,8 +236,7 @@ void Daemon::accept_agents() {
 
 void Daemon::refuse(Arrival& arrival, const std::string& why) {
   const std::string name = arrival.attachment ? arrival.attachment->hand_off.spec.name : "";
-  log_.add(machine::Severity::kWarning, name, "vm.refused",
-           fmt::format("refused: {}", why));
+  log_.add(machine::Severity::kWarning, name, "vm.refused", fmt::format("refused: {}", why));
   (void)arrival.link->send_refuse(why);  // who cannot be told hangs up
   arrival.over = true;
 }
@@ -230,7 +248,8 @@ void Daemon::serve_arrival(Arrival& arrival) {
     auto attachment = linux_machine::attach(std::move(received->hand_off), *arrival.process);
     if (!attachment) return refuse(arrival, attachment.error().message);
     if (arrival.attachment) {
-      const auto more = linux_machine::check_continuation(arrival.attachment->hand_off, attachment->hand_off);
+      const auto more =
+          linux_machine::check_continuation(arrival.attachment->hand_off, attachment->hand_off);
       if (!more) return refuse(arrival, more.error().message);
     }
     arrival.attachment = std::move(*attachment);
@@ -245,10 +264,11 @@ Status Daemon::admit(Arrival& arrival) {
   if (running != vms_.end() && running->second->pid() == arrival.process->pid()) {
     return rejoin(arrival, *running->second);
   }
-  if (running != vms_.end() && !hand_off.has_kept) {
-    return Error{fmt::format("a VM named {} runs already (process {}); names must differ", hand_off.spec.name,
-                             running->second->pid())};
+  if (running != vms_.end()) {
+    return Error{fmt::format("a VM named {} runs already (process {}); names must differ",
+                             hand_off.spec.name, running->second->pid())};
   }
+  BALLAST_TRY_STATUS(check_memory_is_its_own(arrival));
   if (!hand_off.has_kept) {
     BALLAST_TRY_STATUS(host_->admit(hand_off.spec));
   }
@@ -257,13 +277,31 @@ Status Daemon::admit(Arrival& arrival) {
   return start_vm(arrival);
 }
 
+// Two VMs on one RAM file would take each other's pages away, and every frame would count twice.
+Status Daemon::check_memory_is_its_own(const Arrival& arrival) const {
+  for (const auto& [name, vm] : vms_) {
+    for (const linux_machine::FileId& theirs : vm->ram_ids()) {
+      if (std::ranges::find(arrival.attachment->ram_ids, theirs) ==
+          arrival.attachment->ram_ids.end())
+        continue;
+      return Error{fmt::format(
+          "hand-off refused: a RAM file of {} is memory of the VM {} already; every VM needs "
+          "files of its own",
+          arrival.attachment->hand_off.spec.name, name)};
+    }
+  }
+  return Done{};
+}
+
 Status Daemon::rejoin(Arrival& arrival, ServedVm& vm) {
   if (arrival.attachment->hand_off.regions.size() != vm.hand_off().regions.size()) {
     return Error{fmt::format("{} came back with other memory than it has", vm.spec().name)};
   }
   BALLAST_TRY_STATUS(arrival.link->send_accept({}));
-  const std::shared_ptr<AgentLink> link = std::move(arrival.link);  // std::function must be copyable
-  vm.post([link](ServedVm& served) { served.rejoin(std::make_unique<AgentLink>(std::move(*link))); });
+  const std::shared_ptr<AgentLink> link =
+      std::move(arrival.link);  // std::function must be copyable
+  vm.post(
+      [link](ServedVm& served) { served.rejoin(std::make_unique<AgentLink>(std::move(*link))); });
   arrival.over = true;
   return Done{};
 }
@@ -277,7 +315,8 @@ Status Daemon::start_vm(Arrival& arrival) {
 
   ServedVm::Parts parts;
   if (taken_over) {
-    BALLAST_TRY(parts.store, MemfdStore::adopt(std::move(attachment.tables), std::move(attachment.arena), tables, arena));
+    BALLAST_TRY(parts.store, MemfdStore::adopt(std::move(attachment.tables),
+                                               std::move(attachment.arena), tables, arena));
     BALLAST_TRY(parts.swap, SwapFile::adopt(std::move(attachment.swap), swap_bytes(spec)));
   } else {
     BALLAST_TRY(parts.store, MemfdStore::create(spec.name, tables, arena));
@@ -299,18 +338,29 @@ Status Daemon::start_vm(Arrival& arrival) {
     }
     ring(bell_.get());
   };
-  BALLAST_TRY(auto vm, ServedVm::create(std::move(parts), taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
-                                        host_->ledger(), config_.options, log_, on_left));
+  const pid_t pid = parts.process->pid();
+  if (taken_over) members_.returned(spec.name, pid);
+  auto created = ServedVm::create(std::move(parts),
+                                  taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
+                                  host_->ledger(), config_.options, log_, on_left);
+  if (!created) {
+    if (taken_over) members_.failed_to_take_over(spec.name, pid);
+    return created.error();
+  }
+  std::unique_ptr<ServedVm> vm = std::move(*created);
+  if (taken_over) members_.took_over();
+  members_.add(spec.name, pid, engine::Pager::overhead_bytes(pages_of(spec)));
   // The agent must hold what outlives us before the first page can be stored there.
   const std::array<int, 3> kept = {tables_fd.get(), arena_fd.get(), swap_fd.get()};
-  BALLAST_TRY_STATUS(arrival.link->send_accept(taken_over ? std::span<const int>() : std::span<const int>(kept)));
+  BALLAST_TRY_STATUS(
+      arrival.link->send_accept(taken_over ? std::span<const int>() : std::span<const int>(kept)));
   vm->set_agent(std::move(arrival.link));
   arrival.over = true;
   log_.add(machine::Severity::kInfo, spec.name, taken_over ? "vm.taken-over" : "vm.admitted",
            fmt::format("{}: {} of memory, min {}, swap {}, process {}",
                        taken_over ? "taken over from an earlier ballastd" : "admitted",
-                       format_size(spec.configured_bytes), format_size(spec.min_bytes), format_size(swap_bytes(spec)),
-                       vm->pid()));
+                       format_size(spec.configured_bytes), format_size(spec.min_bytes),
+                       format_size(swap_bytes(spec)), vm->pid()));
   host_->add(vm->pager());
   vm->start();
   vms_[spec.name] = std::move(vm);
@@ -361,6 +411,7 @@ proto::ControlService Daemon::service() {
   service.events = [this](uint64_t since) { return log_.since(since); };
   service.last_event = [this] { return log_.last(); };
   service.resume = [this](const std::string& name) -> Status {
+    if (!vms_.at(name)->frozen()) return Error{fmt::format("{} is not paused", name)};
     vms_.at(name)->post([](ServedVm& vm) { vm.resume(); });
     return Done{};
   };

@@ -1,5 +1,5 @@
-// Daemon: ballastd's main thread: admits VMs, answers the command line, balances targets. One VM's faults are served
-// by that VM's worker (served_vm.h) and never wait for this thread.
+// Daemon: ballastd's main thread: admits VMs, answers the command line, balances targets. One VM's
+// faults are served by that VM's worker (served_vm.h) and never wait for this thread.
 #pragma once
 
 #include <map>
@@ -10,6 +10,7 @@
 
 #include "daemon/config.h"
 #include "daemon/event_log.h"
+#include "daemon/members.h"
 #include "daemon/served_vm.h"
 #include "engine/host.h"
 #include "machine/linux/attach.h"
@@ -21,13 +22,15 @@ namespace ballast::daemon {
 
 class Daemon {
  public:
-  // Takes the run directory's lock and its sockets, checks the swap directory. Errors say what to do.
+  // Takes the run directory's lock and its sockets, checks the swap directory. Errors say what to
+  // do.
   static Result<std::unique_ptr<Daemon>> start(const Config& config);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Serves until SIGTERM or SIGINT. The guests live on: they sleep at their next fault until a daemon is back.
+  // Serves until SIGTERM or SIGINT. The guests live on: they sleep at their next fault until a
+  // daemon is back.
   void run();
 
  private:
@@ -52,8 +55,10 @@ class Daemon {
   void serve_arrival(Arrival& arrival);
   void refuse(Arrival& arrival, const std::string& why);
   Status admit(Arrival& arrival);
+  Status check_memory_is_its_own(const Arrival& arrival) const;
   Status rejoin(Arrival& arrival, ServedVm& vm);
-  // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its worker.
+  // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its
+  // worker.
   Status start_vm(Arrival& arrival);
   void bury_the_dead();
   void sweep();
@@ -64,6 +69,7 @@ class Daemon {
   EventLog log_;
   linux_machine::MonotonicClock clock_;
   std::unique_ptr<engine::Host> host_;
+  Members members_;
   UniqueFd lock_file_;
   UniqueFd agent_listener_;
   UniqueFd signals_;

@@ -23,11 +23,12 @@ const char* name_of(machine::Severity severity) {
 
 }  // namespace
 
-void EventLog::add(machine::Severity severity, std::string vm, std::string kind, std::string message) {
+void EventLog::add(machine::Severity severity, std::string vm, std::string kind,
+                   std::string message) {
   const auto now = std::chrono::system_clock::now();
   if (severity >= least_printed_) {
-    fmt::print(stderr, "{:%Y-%m-%d %H:%M:%S} {:7} {}{}{}\n", fmt::gmtime(now), name_of(severity), vm,
-               vm.empty() ? "" : ": ", message);
+    fmt::print(stderr, "{:%Y-%m-%d %H:%M:%S} {:7} {}{}{}\n", fmt::gmtime(now), name_of(severity),
+               vm, vm.empty() ? "" : ": ", message);
   }
   Event event;
   event.unix_ms = static_cast<uint64_t>(

@@ -1,4 +1,5 @@
-// EventLog: what happened, for `ballast events` and the log on stderr. Keeps the newest 4096. Any thread.
+// EventLog: what happened, for `ballast events` and the log on stderr. Keeps the newest 4096. Any
+// thread.
 #pragma once
 
 #include <deque>

@@ -48,13 +48,20 @@ int fail(const ballast::Error& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Owns the guest memory of this host's VMs: promises more than there is and keeps the promise.", "ballastd"};
+  CLI::App app{
+      "Owns the guest memory of this host's VMs: promises more than there is and keeps the "
+      "promise.",
+      "ballastd"};
   CommandLine line;
-  app.add_option("--memory", line.memory, "machine memory to spend on VMs, e.g. 48G (default: the host's minus a reserve)");
-  app.add_option("--run-dir", line.run_dir, "directory of sockets and lock (default: $BALLAST_RUN_DIR or /run/ballast)");
-  app.add_option("--swap-dir", line.swap_dir, "directory on a disk for swap files (default: /var/lib/ballast/swap)");
+  app.add_option("--memory", line.memory,
+                 "machine memory to spend on VMs, e.g. 48G (default: the host's minus a reserve)");
+  app.add_option("--run-dir", line.run_dir,
+                 "directory of sockets and lock (default: $BALLAST_RUN_DIR or /run/ballast)");
+  app.add_option("--swap-dir", line.swap_dir,
+                 "directory on a disk for swap files (default: /var/lib/ballast/swap)");
   app.add_option("--config", line.config, "configuration file (TOML); the command line wins");
-  app.add_option("--log-level", line.log_level, "least severity that is logged: info, warning, error");
+  app.add_option("--log-level", line.log_level,
+                 "least severity that is logged: info, warning, error");
   app.set_version_flag("--version", std::string("ballastd ") + BALLAST_VERSION);
   CLI11_PARSE(app, argc, argv);
 

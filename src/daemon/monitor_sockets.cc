@@ -34,7 +34,8 @@ bool is_stale(const std::string& path, pid_t pid) {
   if (!address) return false;
   const linux_machine::UniqueFd socket(proto::new_unix_socket());
   return socket.valid() &&
-         connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0 &&
+         connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) !=
+             0 &&
          errno == ECONNREFUSED;
 }
 

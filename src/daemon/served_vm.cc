@@ -28,6 +28,7 @@ uint64_t random_seed() {
 ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options)
     : spec_(parts.attachment.hand_off.spec),
       hand_off_(parts.attachment.hand_off),
+      ram_ids_(parts.attachment.ram_ids),
       log_(log),
       on_left_(std::move(on_left)),
       spin_(options.spin_us * kMicrosecond),
@@ -37,12 +38,17 @@ ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& op
       bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engine::Ledger& ledger,
-                                                   const Options& options, EventLog& log, OnLeft on_left) {
+                                                   const Options& options, EventLog& log,
+                                                   OnLeft on_left) {
   linux_machine::Attachment attachment = std::move(parts.attachment);
   parts.attachment.hand_off = attachment.hand_off;
+  parts.attachment.ram_ids = attachment.ram_ids;
   std::unique_ptr<ServedVm> vm(new ServedVm(std::move(parts), log, std::move(on_left), options));
-  const auto zap = [raw = vm.get()](std::span<const AgentRange> ranges) { return raw->zap(ranges); };
-  BALLAST_TRY(vm->memory_, linux_machine::UffdMemory::create(attachment.memory_parts(vm->pid(), zap)));
+  const auto zap = [raw = vm.get()](std::span<const AgentRange> ranges) {
+    return raw->zap(ranges);
+  };
+  BALLAST_TRY(vm->memory_,
+              linux_machine::UffdMemory::create(attachment.memory_parts(vm->pid(), zap)));
   if (!vm->bell_.valid()) return system_error("eventfd for a VM's worker");
   const engine::PagerParts pager_parts{*vm->memory_, *vm->swap_, *vm->store_, *vm,
                                        vm->clock_,   ledger,     options,     random_seed()};
@@ -98,7 +104,8 @@ void ServedVm::freeze() {
 void ServedVm::resume() {
   const uint32_t retried = pager_->retry_lost();
   frozen_.store(false);
-  event(machine::Severity::kInfo, "vm.resumed", fmt::format("resumed; {} lost pages are tried again", retried));
+  event(machine::Severity::kInfo, "vm.resumed",
+        fmt::format("resumed; {} lost pages are tried again", retried));
   process_.thaw();
 }
 
@@ -149,8 +156,9 @@ bool ServedVm::serve_faults() {
   return true;
 }
 
-// Off by default (Options::spin_us). Where vCPUs and workers have CPUs of their own it saves a wake-up: only while
-// faults come closer together than it would wait, so the time burnt is at most spin_ per fault, and none in an idle VM.
+// Off by default (Options::spin_us). Where vCPUs and workers have CPUs of their own it saves a
+// wake-up: only while faults come closer together than it would wait, so the time burnt is at most
+// spin_ per fault, and none in an idle VM.
 bool ServedVm::spin_for_fault() {
   if (spin_ == 0 || fault_gap_ > spin_) return false;
   const Nanoseconds until = last_fault_ + std::min(spin_, 4 * fault_gap_);
@@ -173,8 +181,9 @@ bool ServedVm::run_posted() {
 }
 
 void ServedVm::wait(bool soon) {
-  std::array<pollfd, 5> fds = {pollfd{memory_->fault_fd(), POLLIN, 0}, pollfd{bell_.get(), POLLIN, 0},
-                               pollfd{swap_->wait_fd(), POLLIN, 0}, pollfd{process_.fd(), POLLIN, 0},
+  std::array<pollfd, 5> fds = {pollfd{memory_->fault_fd(), POLLIN, 0},
+                               pollfd{bell_.get(), POLLIN, 0}, pollfd{swap_->wait_fd(), POLLIN, 0},
+                               pollfd{process_.fd(), POLLIN, 0},
                                pollfd{agent_ ? agent_->fd() : -1, POLLIN, 0}};
   const int ready = poll(fds.data(), fds.size(), soon ? kSoonMs : -1);
   if (ready <= 0) return;
@@ -183,13 +192,16 @@ void ServedVm::wait(bool soon) {
     [[maybe_unused]] const ssize_t got = read(bell_.get(), &count, sizeof(count));
   }
   if (fds[3].revents != 0) return leave("QEMU ended");
-  if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return leave("its userfaultfd was made unusable");
+  if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0)
+    return leave("its userfaultfd was made unusable");
   if (fds[4].revents != 0) read_agent();
 }
 
 void ServedVm::read_agent() {
   const auto received = agent_->receive();
-  if (!received) return hang_up("the agent sent something that is no message; hung up: " + received.error().message);
+  if (!received)
+    return hang_up("the agent sent something that is no message; hung up: " +
+                   received.error().message);
   if (received->hand_off_arrived) {
     // All RAM was announced before the worker started; more than the VM was promised is not served.
     (void)agent_->send_refuse("the VM's memory is complete already");
@@ -205,7 +217,8 @@ void ServedVm::read_agent() {
 void ServedVm::leave(const char* why) {
   if (left_) return;
   left_ = true;
-  event(machine::Severity::kInfo, "vm.left", fmt::format("gone ({})", *why != '\0' ? why : "no reason given"));
+  event(machine::Severity::kInfo, "vm.left",
+        fmt::format("gone ({})", *why != '\0' ? why : "no reason given"));
   on_left_(spec_.name);
 }
 

@@ -1,8 +1,9 @@
-// ServedVm: one VM on the Linux machine: its memory, store, swap file and pager, and the worker thread that owns them.
+// ServedVm: one VM on the Linux machine: its memory, store, swap file and pager, and the worker
+// thread that owns them.
 //
-// The worker's loop: faults first, then I/O completions, then what others posted, then one bounded turn of background
-// work; when there is nothing it waits (adaptively on the CPU, then in poll). Other threads reach the VM only through
-// post(), ring(), report() and stop().
+// The worker's loop: faults first, then I/O completions, then what others posted, then one bounded
+// turn of background work; when there is nothing it waits (adaptively on the CPU, then in poll).
+// Other threads reach the VM only through post(), ring(), report() and stop().
 #pragma once
 
 #include <poll.h>
@@ -44,11 +45,13 @@ class ServedVm final : private machine::VmControl {
     std::optional<linux_machine::VmProcess> process;
   };
   enum class Kind { kNew, kTakenOver };
-  // Called once, from the worker, when the VM is gone: the owner should destroy it (from another thread).
+  // Called once, from the worker, when the VM is gone: the owner should destroy it (from another
+  // thread).
   using OnLeft = std::function<void(const std::string& name)>;
 
   static Result<std::unique_ptr<ServedVm>> create(Parts parts, Kind kind, engine::Ledger& ledger,
-                                                  const Options& options, EventLog& log, OnLeft on_left);
+                                                  const Options& options, EventLog& log,
+                                                  OnLeft on_left);
   ~ServedVm() override;
   ServedVm(const ServedVm&) = delete;
   ServedVm& operator=(const ServedVm&) = delete;
@@ -75,6 +78,7 @@ class ServedVm final : private machine::VmControl {
   engine::Pager& pager() { return *pager_; }
   const VmSpec& spec() const { return spec_; }
   const linux_machine::HandOff& hand_off() const { return hand_off_; }
+  const std::vector<linux_machine::FileId>& ram_ids() const { return ram_ids_; }
   pid_t pid() const { return process_.pid(); }
   bool frozen() const { return frozen_.load(); }
   bool agent_connected() const { return agent_connected_.load(); }
@@ -97,6 +101,7 @@ class ServedVm final : private machine::VmControl {
 
   const VmSpec spec_;
   const linux_machine::HandOff hand_off_;
+  const std::vector<linux_machine::FileId> ram_ids_;
   EventLog& log_;
   const OnLeft on_left_;
   const Nanoseconds spin_;

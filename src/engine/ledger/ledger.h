@@ -31,8 +31,18 @@ class Ledger {
   // For reclaim, which frees more than it takes.
   [[nodiscard]] bool try_charge_for_reclaim(uint64_t bytes) { return charge_up_to(budget_, bytes); }
   // Memory that a VM holds already when a new daemon takes it over: a fact, even above the budget.
+  // Credit pays first. With add_credit and drop_credit: one thread only.
   void charge_existing(uint64_t bytes) {
-    raise_peak(consumed_.fetch_add(bytes, std::memory_order_relaxed) + bytes);
+    const uint64_t paid = bytes < credit_ ? bytes : credit_;
+    credit_ -= paid;
+    raise_peak(consumed_.fetch_add(bytes - paid, std::memory_order_relaxed) + bytes - paid);
+  }
+  // What was charged for a VM by estimate, until its take-over charges it exactly: in between
+  // nobody else gets it.
+  void add_credit(uint64_t bytes) { credit_ += bytes; }
+  void drop_credit() {
+    uncharge(credit_);
+    credit_ = 0;
   }
   void uncharge(uint64_t bytes) {
     const uint64_t before = consumed_.fetch_sub(bytes, std::memory_order_relaxed);
@@ -83,6 +93,7 @@ class Ledger {
   const uint64_t budget_;
   std::atomic<uint64_t> consumed_ = 0;
   std::atomic<uint64_t> peak_ = 0;
+  uint64_t credit_ = 0;
   std::atomic<uint64_t> reserve_ = 0;
   std::atomic<uint64_t> start_ = 0;
   std::atomic<uint64_t> stop_ = 0;
