@@ -75,7 +75,7 @@ TEST_F(HostTest, TheRefusalShowsTheArithmetic) {
   Host& host = this->host(512 * kMb);
   EXPECT_EQ(refusal(spec_of("web1", 256 * kMb, 0)), "");
   EXPECT_EQ(refusal(spec_of("web1", 1024 * kMb, 512 * kMb)).substr(0, 44),
-            "web1 needs 515 MB (min 512 MB + overhead 2.6");
+            "web1 needs 515 MB (min 512 MB + overhead 2.9");
   HostedVm first(host, world_, spec_of("web1", 256 * kMb, 200 * kMb));
   host.add(*first.pager);
   EXPECT_EQ(refusal(spec_of("web1", 256 * kMb, 0)),

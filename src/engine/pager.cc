@@ -24,6 +24,25 @@ uint32_t pages_of(const VmSpec& spec) {
   return static_cast<uint32_t>(pages_ceil(spec.configured_bytes));
 }
 
+// What the VM's side handed over must be of the sizes that its spec asks for.
+Status check_sizes(const VmSpec& spec, const PagerParts& parts) {
+  const uint32_t pages = pages_of(spec);
+  const auto refused = [&](const char* what, uint64_t is, uint64_t expected) {
+    return Error{fmt::format("{} of {} has {}, but its memory of {} needs {}", what, spec.name, is,
+                             format_size(spec.configured_bytes), expected)};
+  };
+  if (parts.memory.page_count() != pages)
+    return refused("the guest RAM (pages)", parts.memory.page_count(), pages);
+  if (parts.memory.discard_bits().size() < (pages + 63) / 64)
+    return refused("the discard bitmap (words)", parts.memory.discard_bits().size(),
+                   (pages + 63) / 64);
+  if (parts.swap.slot_count() < slots_of(spec))
+    return refused("the swap file (slots)", parts.swap.slot_count(), slots_of(spec));
+  if (parts.store.arena().size() != Pager::arena_bytes(pages))
+    return refused("the arena (bytes)", parts.store.arena().size(), Pager::arena_bytes(pages));
+  return Done{};
+}
+
 }  // namespace
 
 size_t Pager::tables_bytes(uint32_t pages, uint32_t slots) {
@@ -34,7 +53,8 @@ size_t Pager::arena_bytes(uint32_t pages) {
          ZipCache::kSlabBytes;
 }
 uint64_t Pager::overhead_bytes(uint32_t pages) {
-  return Tables::bytes_for(pages, 0) + kFixedOverheadBytes;
+  // A byte per page for the slab descriptors of a compression cache of 10 %.
+  return Tables::bytes_for(pages, 0) + pages_ceil(pages) * kPageBytes + kFixedOverheadBytes;
 }
 
 Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
@@ -58,6 +78,7 @@ Status Pager::charge_overhead(bool existing) {
 }
 
 Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerParts& parts) {
+  BALLAST_TRY_STATUS(check_sizes(spec, parts));
   const Tables tables = Tables::format(parts.store.tables(), pages_of(spec), slots_of(spec),
                                        Random(parts.seed).next());
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
@@ -70,6 +91,7 @@ Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerPart
 Result<std::unique_ptr<Pager>> Pager::take_over(const VmSpec& spec, const PagerParts& parts) {
   BALLAST_TRY(const Tables tables,
               Tables::open(parts.store.tables(), pages_of(spec), slots_of(spec)));
+  BALLAST_TRY_STATUS(check_sizes(spec, parts));
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
   BALLAST_TRY_STATUS(take_over_tables(pager->vm_));
   BALLAST_TRY_STATUS(pager->charge_overhead(true));

@@ -1,5 +1,6 @@
 #include "engine/compress/zip_cache.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -7,11 +8,9 @@ namespace ballast::engine {
 
 ZipCache::ZipCache(machine::VmStore& store, Ledger& ledger, uint64_t max_bytes)
     : store_(store), ledger_(ledger), arena_(store.arena()), max_bytes_(max_bytes) {
-  const size_t slabs = arena_.size() / kSlabBytes;
-  slabs_.resize(slabs);
-  free_slabs_.reserve(slabs);
-  for (size_t slab = slabs; slab > 0; --slab)
-    free_slabs_.push_back(static_cast<uint32_t>(slab - 1));
+  // Links count granules in 32 bits: 64 GiB of arena.
+  slab_limit_ = static_cast<uint32_t>(
+      std::min<size_t>(arena_.size() / kSlabBytes, kNone / (kSlabBytes / kGranule)));
   partial_.fill(kNone);
 }
 
@@ -49,7 +48,7 @@ void ZipCache::drop_partial(uint32_t slab) {
 
 std::optional<uint32_t> ZipCache::slab_with_room(uint8_t size_class, PutStop& stop) {
   if (partial_[size_class] != kNone) return partial_[size_class];
-  if (!has_room() || free_slabs_.empty()) {
+  if (!has_room() || (free_slabs_.empty() && slabs_.size() == slab_limit_)) {
     stop = PutStop::kFull;
     return std::nullopt;
   }
@@ -58,12 +57,21 @@ std::optional<uint32_t> ZipCache::slab_with_room(uint8_t size_class, PutStop& st
     return std::nullopt;
   }
   ++slabs_used_;
+  if (free_slabs_.empty()) add_slabs_up_to(static_cast<uint32_t>(slabs_.size()));
   const uint32_t slab = free_slabs_.back();
   free_slabs_.pop_back();
   slabs_[slab] = Slab{};
   slabs_[slab].size_class = size_class;
   push_partial(slab);
   return slab;
+}
+
+void ZipCache::add_slabs_up_to(uint32_t slab) {
+  for (auto index = static_cast<uint32_t>(slabs_.size()); index <= slab; ++index) {
+    slabs_.emplace_back();
+    free_slabs_.reserve(slabs_.capacity());  // so that free() never allocates
+    free_slabs_.push_back(index);
+  }
 }
 
 void ZipCache::link_youngest(uint32_t granule) {
@@ -151,7 +159,8 @@ PageIndex ZipCache::page_at(uint64_t offset) const {
 
 bool ZipCache::claim(PageIndex page, uint64_t offset, uint32_t length) {
   if (length == 0 || length > kCompressedBytesMax) return false;
-  if (offset / kSlabBytes >= slabs_.size()) return false;
+  if (offset / kSlabBytes >= slab_limit_) return false;
+  add_slabs_up_to(static_cast<uint32_t>(offset / kSlabBytes));
   Slab& slab = slabs_[offset / kSlabBytes];
   const uint8_t size_class = class_for(length);
   const uint32_t within = static_cast<uint32_t>(offset % kSlabBytes);
@@ -192,6 +201,9 @@ void ZipCache::link_claimed() {
     }
     if (slab.used < kSlotsPerSlab[slab.size_class]) push_partial(index);
   }
+  const uint64_t known = slabs_.size() * uint64_t{kSlabBytes};
+  const uint64_t end = slab_limit_ * uint64_t{kSlabBytes};
+  if (known < end) store_.release_arena(known, end - known);
 }
 
 uint64_t ZipCache::count_slots() const {

@@ -52,7 +52,6 @@ class ZipCache {
   PageIndex page_at(uint64_t offset) const;
   static constexpr uint64_t kEnd = ~uint64_t{0};
 
-  void set_max_bytes(uint64_t max_bytes) { max_bytes_ = max_bytes; }
   uint64_t max_bytes() const { return max_bytes_; }
   uint64_t used_bytes() const { return slabs_used_ * kSlabBytes; }  // charged
   // Whether the next put is likely to find room: a slab may still be added.
@@ -92,6 +91,8 @@ class ZipCache {
     return *reinterpret_cast<SlotHeader*>(arena_.data() + uint64_t{granule} * kGranule);
   }
   std::optional<uint32_t> slab_with_room(uint8_t size_class, PutStop& stop);
+  // Makes descriptors, of free slabs, up to and including this one.
+  void add_slabs_up_to(uint32_t slab);
   void push_partial(uint32_t slab);
   void drop_partial(uint32_t slab);
   void link_youngest(uint32_t granule);
@@ -100,13 +101,14 @@ class ZipCache {
   machine::VmStore& store_;
   Ledger& ledger_;
   std::span<std::byte> arena_;
-  uint64_t max_bytes_;
+  const uint64_t max_bytes_;
   uint64_t slabs_used_ = 0;
   uint64_t slots_used_ = 0;
   uint32_t oldest_ = kNone;
   uint32_t youngest_ = kNone;
-  std::vector<Slab> slabs_;
-  std::vector<uint32_t> free_slabs_;  // stack; lowest on top at the start
+  uint32_t slab_limit_ = 0;           // slabs in the arena
+  std::vector<Slab> slabs_;           // as far as slabs were ever used: 36 bytes each with the next
+  std::vector<uint32_t> free_slabs_;  // stack
   std::array<uint32_t, kSlotsPerSlab.size()> partial_;
 };
 

@@ -185,6 +185,28 @@ TEST(ZipCache, SlabsCanChangeTheirSizeClass) {
   model.compare();
 }
 
+// Descriptors are made for slabs that are used, not for all that the arena could hold.
+TEST(ZipCache, AnIdleCacheOfALargeVmCostsNothing) {
+  class HugeStore final : public machine::VmStore {
+   public:
+    std::span<std::byte> tables() override { return {}; }
+    std::span<std::byte> arena() override {
+      return {static_cast<std::byte*>(nullptr), size_t{1} << 40};
+    }
+    void release_arena(size_t offset, size_t bytes) override { released = offset + bytes; }
+    size_t released = 0;
+  } store;
+  Ledger ledger(1 << 30);
+  ZipCache cache(store, ledger, uint64_t{100} << 30);
+  EXPECT_TRUE(cache.empty());
+  EXPECT_EQ(ledger.consumed(), 0u);
+  // Links reach 64 GiB; what lies behind is never used and never believed.
+  EXPECT_FALSE(cache.claim(PageIndex(1), (uint64_t{64} << 30) - kSlab, 2048));
+  EXPECT_FALSE(cache.claim(PageIndex(1), uint64_t{64} << 30, 2048));
+  cache.link_claimed();
+  EXPECT_EQ(store.released, (size_t{64} << 30) - kSlab);
+}
+
 class HostileClaims : public testing::Test {
  protected:
   bool claim(uint64_t offset, uint32_t length) {

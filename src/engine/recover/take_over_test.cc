@@ -258,6 +258,20 @@ TEST_F(DamagedTables, HeaderOfAnotherVm) {
             "tables describe 256 pages and 256 swap slots, the VM has 128 and 128");
 }
 
+TEST_F(DamagedTables, PartsOfOtherSizes) {
+  machine::sim::SimGuestMemory small(vm_.world, 1, {.page_count = 128});
+  machine::sim::SimSwapDevice few(vm_.world, 1, {.slot_count = 100});
+  const auto refused = [&](machine::GuestMemory& memory, machine::SwapDevice& swap) {
+    const PagerParts parts{memory, swap, vm_.store, vm_.control, vm_.world, *vm_.ledger, {}, 1};
+    const auto taken = Pager::take_over(vm_.spec, parts);
+    return taken ? "" : taken.error().message;
+  };
+  EXPECT_EQ(refused(small, vm_.swap),
+            "the guest RAM (pages) of vm1 has 128, but its memory of 1 MB needs 256");
+  EXPECT_EQ(refused(vm_.memory, few),
+            "the swap file (slots) of vm1 has 100, but its memory of 1 MB needs 256");
+}
+
 TEST_F(DamagedTables, TheVmDiedMeanwhile) {
   vm_.memory.die();
   EXPECT_EQ(vm_.take_over(), "vm1 died while it was taken over");
