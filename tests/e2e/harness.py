@@ -107,9 +107,9 @@ def temporary_directory(test, prefix="ballast-"):
 class Ext4Image:
     """A small ext4 file system on a loop device, mounted at .path; needs Host.private_mounts()."""
 
-    def __init__(self, test, size_mib, backing_dir=None):
+    def __init__(self, test, size_mib):
         self.directory = temporary_directory(test, "ballast-ext4-")
-        self.image = os.path.join(backing_dir or self.directory, "image")
+        self.image = os.path.join(self.directory, "image")
         self.path = os.path.join(self.directory, "mounted")
         os.mkdir(self.path)
         with open(self.image, "wb") as file:
@@ -124,7 +124,22 @@ class Ext4Image:
         info = os.statvfs(self.path)
         return info.f_bfree * info.f_frsize
 
+    def lacks_failing_writes(self):
+        """Why set_writable() would not work, or None."""
+        if shutil.which("chattr") is None:
+            return "no chattr"
+        kind = subprocess.run(["stat", "-f", "-c", "%t", self.directory], check=True, stdout=subprocess.PIPE).stdout
+        return None if kind.strip() == b"ef53" else "/var/tmp is not on ext4: writes cannot be made to fail"
+
+    def set_writable(self, writable):
+        """While not, every write to the disk fails whole (EIO) and reads go on: the image is immutable.
+
+        (An image on a file system that is full would not do: the loop driver reports a short write as a success.)
+        """
+        subprocess.run(["chattr", "-i" if writable else "+i", self.image], check=True)
+
     def unmount(self):
+        subprocess.run(["chattr", "-i", self.image], check=False, stderr=subprocess.DEVNULL)
         subprocess.run(["umount", "-l", self.path], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -483,19 +498,24 @@ class Qmp:
 
 
 class SwapDamage:
-    """Overwrites all swap files of a daemon with a pattern and can put the right bytes back.
+    """Overwrites the swap file of a VM with a pattern and can put the right bytes back.
 
     The daemon stands still meanwhile, so that no write of its own crosses ours.
     """
 
     GARBAGE = bytes((i * 37 + 11) & 0xff for i in range(4096))
 
-    def __init__(self, daemon):
+    def __init__(self, daemon, guest):
         self.daemon = daemon
+        # The agent in QEMU keeps the same file.
+        self.inodes = {os.stat(f"/proc/{guest.pid}/fd/{fd}").st_ino for fd, target in open_files(guest.pid)
+                       if target.startswith(daemon.swap_dir)}
         self.saved = {}
 
     def _each_file(self):
         for path in self.daemon.swap_file_paths():
+            if os.stat(path).st_ino not in self.inodes:
+                continue
             fd = os.open(path, os.O_RDWR)  # through the page cache, which direct I/O invalidates
             try:
                 yield fd

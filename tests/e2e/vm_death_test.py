@@ -84,7 +84,7 @@ class VmDeath(EndToEndTest):
         """Promise: killed while the daemon holds it stopped because a page was lost."""
         guest = self.boot("paused")
         self.server.wait_for_vm("paused", swapped_bytes=20 * MIB, swap_ins=1)
-        SwapDamage(self.server).do()
+        SwapDamage(self.server, guest).do()
         self.server.wait_for_event("page.lost", "paused")
         wait_until(lambda: process_state(guest.pid) == "T", lambda: f"not stopped: {process_state(guest.pid)}")
         self.kill_and_check(guest)
