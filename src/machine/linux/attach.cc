@@ -81,12 +81,6 @@ Status check_memory_file(int fd, const std::string& what, struct stat& info) {
   return Done{};
 }
 
-struct FileId {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  bool operator==(const FileId&) const = default;
-};
-
 FileId id_of(const struct stat& info) { return {info.st_dev, info.st_ino}; }
 
 Result<std::vector<FileId>> check_ram_files(const HandOff& hand_off,
@@ -189,6 +183,7 @@ Result<Attachment> attach(HandOffMessage message, const VmProcess& process) {
   BALLAST_TRY(const std::vector<FileId> files, check_ram_files(hand_off, ram));
   BALLAST_TRY_STATUS(check_discards(hand_off, descriptors[hand_off.discards_at].get(), files));
   BALLAST_TRY_STATUS(check_mappings(hand_off, files, process));
+  result.ram_ids = files;
   result.uffd = std::move(descriptors[0]);
   for (UniqueFd& file : ram) result.ram_files.push_back(std::move(file));
   result.discards = std::move(descriptors[hand_off.discards_at]);

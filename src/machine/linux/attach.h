@@ -15,10 +15,18 @@
 
 namespace ballast::linux_machine {
 
+// Which file a descriptor means, whoever opened it.
+struct FileId {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+
 struct Attachment {
   HandOff hand_off;
   UniqueFd uffd;
   std::vector<UniqueFd> ram_files;
+  std::vector<FileId> ram_ids;  // of ram_files
   UniqueFd discards;
   UniqueFd tables;  // these three are valid if hand_off.has_kept
   UniqueFd arena;
