@@ -26,7 +26,7 @@ class ManagedToucher:
 
     def do(self, command):
         self.program.send(command)
-        return json.loads("{" + self.program.expect("{", 300))
+        return json.loads("{" + self.program.expect("{", 60))
 
     def vm(self):
         return self.daemon.vm(NAME)

@@ -110,7 +110,7 @@ class KernelToucher:
 
     def do(self, command):
         self.program.send(command)
-        return json.loads("{" + self.program.expect("{", 300))
+        return json.loads("{" + self.program.expect("{", 60))
 
     def push_out(self):
         """Until the pages are truly gone: pages still in the swap cache cost a minor fault only."""

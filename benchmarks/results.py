@@ -42,7 +42,7 @@ class Row:
 
 class Report:
     def __init__(self):
-        self.rows, self.skipped, self.notes = [], [], []
+        self.rows, self.skipped, self.failed, self.notes = [], [], [], []
 
     def row(self, *args, **kwargs):
         row = Row(*args, **kwargs)
@@ -52,6 +52,10 @@ class Report:
     def skip(self, what, why):
         self.skipped.append((what, why))
         print(f"SKIP {what}: {why}", file=sys.stderr, flush=True)
+
+    def fail(self, what, why):
+        self.failed.append((what, why))
+        print(f"FAILED {what}: {why}", file=sys.stderr, flush=True)
 
     def note(self, text):
         self.notes.append(text)
@@ -74,6 +78,8 @@ class Report:
                   f"{text(r['ratio']):>7}  {text(low) + '-' + text(high):>13}  {r['goal'] or '-':>10}  {met}")
         for what, why in self.skipped:
             print(f"SKIPPED {what}: {why}")
+        for what, why in self.failed:
+            print(f"FAILED {what}: {why}")
         for note in self.notes:
             print(f"note: {note}")
 
