@@ -350,7 +350,7 @@ class Guest:
             arguments.append(f'ballast.poweroff=1 ballast.run="{run}"')
         command = [*(launcher or [os.path.join(BIN, "ballast-qemu")]), "-nodefaults", "-no-user-config", "-display",
                    "none", "-machine", "pc", *accel,
-                   *(memory or ("-m", str(memory_mib))), "-kernel", f"{Host.images}/vmlinuz", "-initrd",
+                   *(("-m", str(memory_mib)) if memory is None else memory), "-kernel", f"{Host.images}/vmlinuz", "-initrd",
                    f"{Host.images}/initrd.cpio.gz", "-drive",
                    f"file={Host.images}/rootfs.ext4,if=none,id=d0,format=raw,readonly=on", "-device",
                    "virtio-blk-pci,drive=d0", *serial, "-append", " ".join(arguments), *qemu]
