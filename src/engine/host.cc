@@ -82,8 +82,10 @@ void Host::remove(Pager& pager) {
 }
 
 void Host::balance() {
-  // Reclaim starts at ESX's soft line and stops when minFree is there again.
-  ledger_.set_levels(pagers_.size() * kReserveBytesPerVm, min_free_ / 100 * 64, min_free_);
+  // Reclaim starts at ESX's soft line and stops when minFree is there again, both above the
+  // reserve: a fault that finds only the reserve must find reclaim at work.
+  const uint64_t reserve = pagers_.size() * kReserveBytesPerVm;
+  ledger_.set_levels(reserve, reserve + min_free_ / 100 * 64, reserve + min_free_);
   std::vector<Demand> demands;
   for (const Pager* pager : pagers_) {
     const VmReport report = pager->report();
@@ -91,7 +93,8 @@ void Host::balance() {
     demands.push_back({report.spec.configured_bytes + report.overhead_bytes,
                        report.spec.min_bytes + report.overhead_bytes, report.consumed_bytes});
   }
-  const uint64_t memory = ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + min_free_);
+  const uint64_t memory =
+      ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + reserve + min_free_);
   const auto result = targets(memory, demands);
   for (size_t i = 0; i < pagers_.size(); ++i) pagers_[i]->set_target(result[i]);
 }

@@ -132,6 +132,29 @@ TEST_F(HostTest, ReportAddsUp) {
   host.remove(*two.pager);
 }
 
+// With many VMs the reserve can be larger than minFree; a refused charge must still mean that
+// reclaim is wanted, and everybody at his target that it is not.
+TEST_F(HostTest, ReclaimStartsBeforeGuestsAreRefused) {
+  Host& host = this->host(32 * kMb);
+  std::vector<std::unique_ptr<HostedVm>> vms;
+  for (int i = 0; i < 20; ++i) {
+    vms.push_back(
+        std::make_unique<HostedVm>(host, world_, spec_of("vm" + std::to_string(i), 4 * kMb, 0)));
+    host.add(*vms.back()->pager);
+  }
+  Ledger& ledger = host.ledger();
+  const uint64_t before = ledger.consumed();
+  while (ledger.try_charge(kPageBytes)) {
+  }
+  EXPECT_LT(ledger.free(), ledger.start_level());
+  EXPECT_GT(ledger.free(), 0u);
+  ledger.uncharge(ledger.consumed() - before);
+  uint64_t targets = kMb;
+  for (auto& vm : vms) targets += vm->pager->report().target_bytes;
+  EXPECT_LE(targets + ledger.stop_level(), ledger.budget());
+  for (auto& vm : vms) host.remove(*vm->pager);
+}
+
 TEST_F(HostTest, TargetsCoverMinAndOverhead) {
   Host& host = this->host(512 * kMb);
   HostedVm one(host, world_, spec_of("a", 256 * kMb, 64 * kMb));
