@@ -285,6 +285,30 @@ TEST(Faults, WaitForMemoryAndAreServedWhenThereIsSome) {
   vm.pager->audit();
 }
 
+// All buffers are busy: the seventh reader waits for the disk, which is no reason to evict.
+TEST(Faults, WaitingForTheDiskTakesNoMemoryFromAnybody) {
+  TestVm vm({.options = without_zip(),
+             .swap = {.latency_min = 10 * kMillisecond, .latency_max = 10 * kMillisecond}});
+  for (uint32_t page = 0; page < 256; ++page) vm.stamp(page, Kind::kRandom);
+  vm.reclaim_all();
+  for (uint32_t page = 0; page < 100; ++page) vm.check(page);
+  const VmReport before = vm.pager->report();
+  vm.pager->set_target(vm.consumed());  // as the policy does for who wants no more
+  for (uint32_t vcpu = 0; vcpu < 12; ++vcpu) {
+    EXPECT_EQ(vm.memory.touch(vcpu, PageIndex(120 + vcpu * 11), false), nullptr);
+  }
+  for (int i = 0; i < 4000 && (vm.memory.has_faults() || vm.pager->has_io_in_flight() ||
+                               vm.pager->has_waiting_faults());
+       ++i) {
+    vm.pump();
+  }
+  const VmReport after = vm.pager->report();
+  EXPECT_GT(after.waits, before.waits);
+  EXPECT_EQ(after.clean_drops, before.clean_drops);
+  EXPECT_EQ(after.swap_outs, before.swap_outs);
+  for (uint32_t vcpu = 0; vcpu < 12; ++vcpu) EXPECT_FALSE(vm.memory.asleep(vcpu));
+}
+
 TEST(Faults, MoreWaitersThanAreRememberedAreAllServed) {
   const uint64_t overhead = Pager::overhead_bytes(512);
   TestVm vm({.pages = 512, .budget_bytes = overhead + 144 * kPageBytes});

@@ -26,10 +26,18 @@ FaultServer::FaultServer(Vm& vm, SwapIo& io) : vm_(vm), io_(io) { waiting_.reser
 void FaultServer::serve(const machine::Fault& fault) {
   if (vm_.gone) return;
   ++vm_.counters.faults;
-  if (answer(fault) == Answer::kWait) wait(fault);
+  const Answer given = answer(fault);
+  if (given != Answer::kServed) wait(fault, given);
 }
 
-void FaultServer::wait(const machine::Fault& fault) {
+Nanoseconds FaultServer::waiting_since() const {
+  for (const Waiting& waiting : waiting_) {
+    if (waiting.why == Answer::kNoMemory) return waiting.since;
+  }
+  return 0;
+}
+
+void FaultServer::wait(const machine::Fault& fault, Answer why) {
   for (const Waiting& waiting : waiting_) {
     if (waiting.fault.page == fault.page) return;
   }
@@ -38,13 +46,15 @@ void FaultServer::wait(const machine::Fault& fault) {
     dropped_ = true;
     return;
   }
-  waiting_.push_back({fault, vm_.clock.now()});
+  waiting_.push_back({fault, vm_.clock.now(), why});
 }
 
 bool FaultServer::retry_waiting() {
   size_t kept = 0;
   for (size_t i = 0; i < waiting_.size(); ++i) {
-    if (!vm_.gone && answer(waiting_[i].fault) == Answer::kWait) waiting_[kept++] = waiting_[i];
+    if (vm_.gone) continue;
+    waiting_[i].why = answer(waiting_[i].fault);
+    if (waiting_[i].why != Answer::kServed) waiting_[kept++] = waiting_[i];
   }
   const bool any = kept < waiting_.size();
   waiting_.resize(kept);
@@ -110,7 +120,7 @@ FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
   while (end < limit && end - first < reach_pages && fillable(vm_.state(PageIndex(end)))) ++end;
 
   uint32_t frames = vm_.charge_frames(end - first);
-  if (frames == 0) return Answer::kWait;
+  if (frames == 0) return Answer::kNoMemory;
   if (frames < end - first) first = page.raw();  // the page that is waited for comes first
   PageRun run{PageIndex(first), std::min(frames, end - first)};
   if (frames > run.count) vm_.uncharge_frames(frames - run.count);
@@ -128,7 +138,7 @@ FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
     if (result.stop == machine::InstallStop::kDone) break;
     if (!install_stopped(result.stop, run.first)) {
       vm_.uncharge_frames(run.count);
-      return vm_.gone || !run.contains(page) ? Answer::kServed : Answer::kWait;
+      return vm_.gone || !run.contains(page) ? Answer::kServed : Answer::kLater;
     }
     run = {run.first + 1, run.count - 1};
   }
@@ -143,7 +153,7 @@ FaultServer::Answer FaultServer::fill_hole(PageIndex page) {
     vm_.gone = true;
     return Answer::kServed;
   }
-  if (result.stop == machine::InstallStop::kRetry) return Answer::kWait;
+  if (result.stop == machine::InstallStop::kRetry) return Answer::kLater;
   if (result.installed == 1) {
     const PageEntry entry = vm_.get(page);
     vm_.set(page, PageEntry::plain(PageState::kResident).with_in_flight(entry.in_flight()));
@@ -176,7 +186,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
     ++count;
   }
   const uint32_t charged = vm_.charge_frames(count);
-  if (charged == 0) return Answer::kWait;
+  if (charged == 0) return Answer::kNoMemory;
   PageRun run{page, charged};
   for (uint32_t i = 0; i < run.count; ++i) {
     const PageEntry entry = vm_.get(page + i);
@@ -215,7 +225,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
     if (result.stop == machine::InstallStop::kDone) break;
     if (!install_stopped(result.stop, page + done)) {
       vm_.uncharge_frames(run.count - done);
-      return vm_.gone || done > 0 ? Answer::kServed : Answer::kWait;
+      return vm_.gone || done > 0 ? Answer::kServed : Answer::kLater;
     }
     ++done;
   }
@@ -231,8 +241,9 @@ FaultServer::Answer FaultServer::swap_in(const machine::Fault& fault) {
     case SwapIo::ReadStart::kAlreadyLoading:
       return Answer::kServed;  // the completion wakes the sleepers
     case SwapIo::ReadStart::kNoMemory:
+      return Answer::kNoMemory;
     case SwapIo::ReadStart::kBusy:
-      return Answer::kWait;
+      return Answer::kLater;
   }
   return Answer::kServed;
 }

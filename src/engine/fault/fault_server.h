@@ -22,14 +22,15 @@ class FaultServer {
   // Tries the waiting faults again, oldest first. True if one was answered.
   bool retry_waiting();
   bool waiting() const { return !waiting_.empty() || dropped_; }
-  // Since when the oldest fault waits for memory; 0 if none does.
-  Nanoseconds waiting_since() const { return waiting_.empty() ? 0 : waiting_.front().since; }
+  // Since when the oldest fault waits for memory; 0 if none does (some may wait for the disk).
+  Nanoseconds waiting_since() const;
 
  private:
-  enum class Answer { kServed, kWait };
+  enum class Answer { kServed, kNoMemory, kLater };
   struct Waiting {
     machine::Fault fault;
     Nanoseconds since;
+    Answer why;
   };
 
   Answer answer(const machine::Fault& fault);
@@ -40,7 +41,7 @@ class FaultServer {
   Answer swap_in(const machine::Fault& fault);
   // Handles what stopped an install short; true to go on with the page after it.
   bool install_stopped(machine::InstallStop stop, PageIndex at);
-  void wait(const machine::Fault& fault);
+  void wait(const machine::Fault& fault, Answer why);
   uint32_t reach(uint32_t steps, uint32_t first, uint32_t most) const;
 
   Vm& vm_;
