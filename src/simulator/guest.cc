@@ -121,7 +121,12 @@ bool Guest::in_use(uint32_t page) const {
 // What the agent inside QEMU does: bits, then the frames go one by one, then the bits again.
 void Guest::step_balloon() {
   if (discarding_.empty()) {
-    const uint32_t first = random_.below(plan_.pages);
+    uint32_t first = random_.below(plan_.pages);
+    // Often just behind what a vCPU is waiting for: where the engine reads ahead.
+    const Vcpu& near = vcpus_[random_.below(plan_.vcpus)];
+    if (near.open && random_.chance(400)) {
+      first = std::min(near.page.raw() + 1 + random_.below(8), plan_.pages - 1);
+    }
     const uint32_t count = random_.chance(500) ? 1 : 1 + random_.below(64);
     for (uint32_t page = first; page < std::min(first + count, plan_.pages); ++page) {
       if (in_use(page) && !plan_.unruly_discards) break;

@@ -75,6 +75,8 @@ VmPlan draw_vm(Random& random, uint32_t typical_pages, DiskFaults faults, uint64
   if (random.chance(500)) plan.pages &= ~63u;
   plan.used_pages = random.chance(700) ? plan.pages : 1 + random.below(plan.pages);
   plan.min_pages = random.chance(500) ? random.below(plan.pages / 3) : 0;
+  if (random.chance(150))
+    plan.min_pages = plan.pages - 1 - random.below(plan.pages / 8);  // few slots
   if (random.chance(30)) plan.min_pages = plan.pages;  // everything reserved: no swap file at all
   plan.vcpus = 1 + random.below(4);
   plan.workload = draw_workload(random);

@@ -409,6 +409,7 @@ void Simulation::demand_progress() {
   while (!all_progressed(goals)) {
     if (world_.peek() - start < kLimit) {
       round();
+      world_.advance(kMillisecond);  // who still runs must not hide for long who does not
       continue;
     }
     for (size_t at = 0; at < vms_.size(); ++at) {
