@@ -156,7 +156,7 @@ class Story {
 };
 
 // Every step takes minutes; these hit every kind of step.
-constexpr uint64_t kStride = 29;
+constexpr uint64_t kStride = 59;
 
 TEST(TakeOver, AfterAKillAtEveryStepNoByteIsLost) {
   for (const bool zip : {true, false}) {
