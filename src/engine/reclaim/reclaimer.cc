@@ -117,6 +117,8 @@ uint32_t Reclaimer::step() {
     if (sent == 0 && !vm_.zip.has_room() && io_.busy()) return 0;
   }
   PageRun run = victims_->next();
+  // No frame is left to take: what the VM holds is its cache, however far that is from full.
+  if (run.count == 0) return age_zip(std::min(kAgePages, above_floor()));
   run.count = std::min(run.count, above_floor());
   if (run.count == 0 || vm_.gone || !seal_and_read(run)) return 0;
   uint32_t moved = 0;
