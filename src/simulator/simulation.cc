@@ -336,8 +336,11 @@ Summary Simulation::run() {
 
 void Simulation::check_memory(bool exact_stores) {
   uint64_t unseen = 0;
+  uint64_t dying =
+      0;  // frames of dead VMs: the engine may have given them up, the file has not yet
   if (exact_stores) store_bytes_ = 0;
   for (const auto& vm : vms_) {
+    if (vm->memory.dead()) dying += pages_to_bytes(vm->memory.frames());
     if (exact_stores) store_bytes_ += vm->store.arena_bytes() + vm->store.tables_bytes();
     unseen += unseen_overhead(vm->spec);
   }
@@ -348,7 +351,8 @@ void Simulation::check_memory(bool exact_stores) {
          fmt::format("{} bytes in use, the budget is {}", taken, scenario_.budget_bytes));
   }
   if (!ledger_is_whole_ || !exact_stores || world_.abandoned()) return;
-  if (taken > host_->ledger().consumed() || host_->ledger().consumed() > scenario_.budget_bytes) {
+  if (taken - dying > host_->ledger().consumed() ||
+      host_->ledger().consumed() > scenario_.budget_bytes) {
     fail(Verdict::kOverBudget, fmt::format("{} bytes in use, {} charged, budget {}", taken,
                                            host_->ledger().consumed(), scenario_.budget_bytes));
   }
