@@ -118,7 +118,7 @@ class NegativeControl(KvmTest):
 class DaemonDeath(KvmTest):
     """SIGKILL at random moments of full reclaim, a new daemon at once: the guest feels a pause, no more."""
 
-    KILLS = 6
+    KILLS = 8  # in each of the three cases below
 
     def check(self, irqchip, vcpus):
         guest = self.start("survivor", "--irqchip", irqchip, "--vcpus", vcpus, "--seconds", 10)
