@@ -151,11 +151,11 @@ def mount_tmpfs(test, size_mib):
 
 
 def process_state(pid):
-    """R, S, D, T, Z …, or None when there is no such process."""
+    """R, S, D, T, Z …, or None when there is no such process (or thread: "PID/task/TID")."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rsplit(")", 1)[1].split()[0]
-    except OSError:
+    except (OSError, IndexError):
         return None
 
 
@@ -165,9 +165,8 @@ def stop_process(pid):
 
     def stopped():
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii", errors="replace") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] not in "TtZX":
-                    return False
+            if (process_state(f"{pid}/task/{task}") or "X") not in "TtZX":  # ended meanwhile counts as stopped
+                return False
         return True
     wait_until(stopped, f"process {pid} does not stop", every=0.0002)
 
