@@ -31,11 +31,11 @@ ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& op
       ram_ids_(parts.attachment.ram_ids),
       log_(log),
       on_left_(std::move(on_left)),
-      spin_(options.spin_us * kMicrosecond),
       swap_(std::move(parts.swap)),
       store_(std::move(parts.store)),
       process_(std::move(*parts.process)),
-      bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      waiting_(process_.pid(), options.spin_us * kMicrosecond) {}
 
 Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engine::Ledger& ledger,
                                                    const Options& options, EventLog& log,
@@ -137,9 +137,12 @@ void ServedVm::run() {
     bool busy = serve_faults();
     busy |= pager_->poll_io();
     busy |= run_posted();
-    busy |= pager_->turn();
+    if (pager_->turn()) {
+      busy = true;
+      waiting_.let_loose();
+    }
     if (pager_->gone()) leave(memory_->last_error().c_str());
-    if (!busy && !left_ && !spin_for_fault()) wait(pager_->has_waiting_faults());
+    if (!busy && !left_ && !poll_for_more()) wait(pager_->has_waiting_faults());
   }
 }
 
@@ -148,25 +151,20 @@ bool ServedVm::serve_faults() {
   const size_t count = memory_->read_faults(faults);
   if (count == 0) return false;
   const Nanoseconds start = clock_.now();
-  fault_gap_ = (fault_gap_ * 7 + std::min(start - last_fault_, kSecond)) / 8;
   pager_->handle(std::span(faults).first(count));
   const Nanoseconds end = clock_.now();
-  last_fault_ = end;
   service_.record((end - start) / count, count);
+  waiting_.served(start, end, memory_->last_fault_thread());
   return true;
 }
 
-// Off by default (Options::spin_us). Where vCPUs and workers have CPUs of their own it saves a
-// wake-up: only while faults come closer together than it would wait, so the time burnt is at most
-// spin_ per fault, and none in an idle VM.
-bool ServedVm::spin_for_fault() {
-  if (spin_ == 0 || fault_gap_ > spin_) return false;
-  const Nanoseconds until = last_fault_ + std::min(spin_, 4 * fault_gap_);
-  while (clock_.now() < until) {
-    if (serve_faults()) return true;
-    if (pager_->has_io_in_flight() && pager_->poll_io()) return true;
-  }
-  return false;
+bool ServedVm::poll_for_more() {
+  const bool reading = pager_->is_reading();
+  const Nanoseconds until = waiting_.poll_until(reading);
+  bool found = false;
+  while (!found && clock_.now() < until) found = pager_->poll_io() || serve_faults();
+  waiting_.polled(reading, found);
+  return found;
 }
 
 bool ServedVm::run_posted() {

@@ -20,6 +20,7 @@
 
 #include "base/latency.h"
 #include "daemon/event_log.h"
+#include "daemon/fault_wait.h"
 #include "engine/host.h"
 #include "engine/pager.h"
 #include "machine/linux/agent_link.h"
@@ -93,7 +94,8 @@ class ServedVm final : private machine::VmControl {
   bool serve_faults();
   bool run_posted();
   void read_agent();
-  bool spin_for_fault();
+  // Polls for a while, as FaultWait says. True if something was found and handled.
+  bool poll_for_more();
   void wait(bool soon);
   void leave(const char* why);
   void hang_up(std::string why);
@@ -104,7 +106,6 @@ class ServedVm final : private machine::VmControl {
   const std::vector<linux_machine::FileId> ram_ids_;
   EventLog& log_;
   const OnLeft on_left_;
-  const Nanoseconds spin_;
   linux_machine::MonotonicClock clock_;
 
   // Destroyed in this order reversed: frames go (last close) before the ledger hears of it.
@@ -123,8 +124,7 @@ class ServedVm final : private machine::VmControl {
   std::atomic<bool> agent_connected_ = true;
   bool left_ = false;
 
-  Nanoseconds last_fault_ = 0;
-  Nanoseconds fault_gap_ = kSecond;  // moving average between batches of faults
+  FaultWait waiting_;
   LatencyHistogram service_;
   std::thread thread_;
 };

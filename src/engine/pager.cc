@@ -171,9 +171,11 @@ bool Pager::may_reclaim_for_waiting() const {
 bool Pager::turn() {
   if (vm_.gone) return false;
   bool progress = faults_.waiting() && faults_.retry_waiting();
-  const bool wanted = reclaimer_.wanted() > 0 || may_reclaim_for_waiting() || asked_pages_ > 0;
+  const bool for_waiting = may_reclaim_for_waiting();
+  const bool wanted = for_waiting || reclaimer_.wanted() > 0 || asked_pages_ > 0;
   if (wanted) {
-    const uint32_t moved = reclaimer_.step();
+    const uint32_t moved =
+        reclaimer_.step(for_waiting ? Reclaimer::Need::kWaitingFault : Reclaimer::Need::kTarget);
     asked_pages_ -=
         std::min<uint64_t>(asked_pages_, moved > 0 || io_.busy() ? moved : asked_pages_);
     progress |= moved > 0;

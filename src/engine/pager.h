@@ -43,13 +43,16 @@ class Pager {
   // One bounded step of background work. True: call again soon; false: nothing to do until a fault,
   // a completion, or (while has_waiting_faults or the host is short) some milliseconds have passed.
   bool turn();
-  // Takes this many pages from the VM now, whatever its target, as far as its stores take them; never below its min.
+  // Takes this many pages from the VM now, whatever its target, as far as its stores take them;
+  // never below its min.
   void reclaim(uint64_t pages);
   // Tries Lost pages again (an operator repaired the disk). Returns how many.
   uint32_t retry_lost();
 
   bool has_waiting_faults() const { return faults_.waiting(); }
   bool has_io_in_flight() const { return io_.busy(); }
+  // A swap read is under way: a fault will be answered as soon as the disk has.
+  bool is_reading() const { return io_.reading(); }
   bool gone() const { return vm_.gone; }
   const VmSpec& spec() const { return vm_.spec; }
 

@@ -108,7 +108,7 @@ Reclaimer::Fate Reclaimer::store_page(PageIndex page, PageBytes bytes) {
   return io_.add(page, bytes) ? Fate::kGoingOut : Fate::kStays;
 }
 
-uint32_t Reclaimer::step() {
+uint32_t Reclaimer::step(Need need) {
   if (above_floor() == 0) return 0;
   if (zip_was_full_ || (vm_.options.zip_enable && !vm_.zip.has_room())) {
     zip_was_full_ = false;
@@ -117,8 +117,10 @@ uint32_t Reclaimer::step() {
     if (sent == 0 && !vm_.zip.has_room() && io_.busy()) return 0;
   }
   PageRun run = victims_->next();
-  // No frame is left to take: what the VM holds is its cache, however far that is from full.
-  if (run.count == 0) return age_zip(std::min(kAgePages, above_floor()));
+  // No frame is left to take: what the VM holds is its cache. A fault that waits may have that too,
+  // however far the cache is from full.
+  if (run.count == 0 && need == Need::kWaitingFault)
+    return age_zip(std::min(kAgePages, above_floor()));
   run.count = std::min(run.count, above_floor());
   if (run.count == 0 || vm_.gone || !seal_and_read(run)) return 0;
   uint32_t moved = 0;

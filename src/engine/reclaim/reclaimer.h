@@ -27,9 +27,10 @@ class Reclaimer {
   // Pages to take now: above target while the host is short, counting what is on its way out as
   // gone.
   uint64_t wanted();
-  // Evicts one run, never below the VM's min. Returns pages freed or sent on their way; 0 when only the disk can make
-  // progress, or nothing can.
-  uint32_t step();
+  // Evicts one run, never below the VM's min. Returns pages freed or sent on their way; 0 when only
+  // the disk can make progress, or nothing can.
+  enum class Need { kTarget, kWaitingFault };
+  uint32_t step(Need need);
 
  private:
   enum class Fate { kStored, kGoingOut, kStays };

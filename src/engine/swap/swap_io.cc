@@ -102,6 +102,8 @@ void SwapIo::write_failed(Buffer& cluster) {
     vm_.set(cluster.pages[i], vm_.get(cluster.pages[i]).with_in_flight(false));
     vm_.slots.release(cluster.slots[i]);
   }
+  // Several clusters are in flight when a disk fails: together they are one attempt.
+  if (vm_.clock.now() < closed_until_) return;
   const bool first = backoff_ == 0;
   backoff_ = first ? kBackoffFirst : std::min(backoff_ * 2, kBackoffMax);
   closed_until_ = vm_.clock.now() + backoff_;

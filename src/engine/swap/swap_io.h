@@ -39,6 +39,7 @@ class SwapIo {
 
   // Handles completions. True if there were any.
   bool poll();
+  bool reading() const { return reads_ > 0; }
   bool busy() const { return reads_ + writes_ > 0; }
   // For audits: slots that writes and orphaned reads hold, frames that reads have charged.
   uint64_t slots_in_flight() const;
@@ -70,7 +71,7 @@ class SwapIo {
   std::span<std::byte, kPageBytes> bytes_of(uint32_t buffer, uint32_t page) {
     return memory_.page(buffer * kClusterPages + page);
   }
-  uint32_t take_buffer(Use use);  // kBuffers when none is free
+  uint32_t take_buffer(Use use);       // kBuffers when none is free
   bool loading(PageIndex page) const;  // a read of it is in flight
   ReadStart read_into_buffer(PageIndex page, bool write, uint32_t window, uint8_t tries);
   void written(uint32_t buffer);
