@@ -137,7 +137,7 @@ Status Daemon::check_swap_dir() {
 
 Status Daemon::open_run_dir() {
   std::error_code problem;
-  std::filesystem::create_directories(config_.run_dir, problem);
+  std::filesystem::create_directories(config_.run_dir + "/hold", problem);
   if (problem)
     return Error{fmt::format("run directory {}: {}", config_.run_dir, problem.message())};
   BALLAST_TRY(lock_file_, take_lock(proto::lock_path(config_.run_dir)));
@@ -293,6 +293,10 @@ Status Daemon::check_memory_is_its_own(const Arrival& arrival) const {
   return Done{};
 }
 
+std::string Daemon::hold_path(const std::string& vm) const {
+  return config_.run_dir + "/hold/" + vm;
+}
+
 Status Daemon::rejoin(Arrival& arrival, ServedVm& vm) {
   if (arrival.attachment->hand_off.regions.size() != vm.hand_off().regions.size()) {
     return Error{fmt::format("{} came back with other memory than it has", vm.spec().name)};
@@ -339,6 +343,8 @@ Status Daemon::start_vm(Arrival& arrival) {
     ring(bell_.get());
   };
   const pid_t pid = parts.process->pid();
+  BALLAST_TRY(auto hold, VcpuHold::open(hold_path(spec.name), pid));
+  parts.hold.emplace(std::move(hold));
   if (taken_over) members_.returned(spec.name, pid);
   auto created = ServedVm::create(std::move(parts),
                                   taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,

@@ -60,6 +60,7 @@ class Daemon {
   // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its
   // worker.
   Status start_vm(Arrival& arrival);
+  std::string hold_path(const std::string& vm) const;
   void bury_the_dead();
   void sweep();
   void balance();

@@ -35,9 +35,21 @@ int thread_cpu(pid_t process, uint32_t thread) {
 void FaultWait::served(Nanoseconds start, Nanoseconds end, uint32_t thread) {
   gap_ = (gap_ * 7 + std::min(start - last_fault_, kSecond)) / 8;
   last_fault_ = end;
+  if (holds() && end - held_since_ > kHoldMax) hold_.release();
   if (end - looked_up_ < kMillisecond) return;
   looked_up_ = end;
-  pin(thread_cpu(process_, thread));
+  const int cpu = thread_cpu(process_, thread);
+  pin(cpu);
+  if (cpu < 0) return hold_.release();
+  // Only for bursts: a vCPU that faults now and then is better off where the scheduler wants it.
+  if (gap_ > kHoldGapMax || hold_.held() == static_cast<pid_t>(thread)) return;
+  hold_.hold(static_cast<pid_t>(thread), cpu);
+  held_since_ = end;
+}
+
+void FaultWait::let_loose() {
+  pin(-1);
+  hold_.release();
 }
 
 void FaultWait::pin(int cpu) {

@@ -13,19 +13,24 @@
 #include <cstdint>
 
 #include "base/units.h"
+#include "daemon/vcpu_hold.h"
 
 namespace ballast::daemon {
 
 class FaultWait {
  public:
   // `spin`: Ballast.FaultSpinUs.
-  FaultWait(pid_t process, Nanoseconds spin) : process_(process), spin_(spin) {}
+  FaultWait(pid_t process, Nanoseconds spin, VcpuHold hold)
+      : process_(process), spin_(spin), hold_(std::move(hold)) {}
 
   // A batch of faults was served between these two moments; `thread` raised the last one (0:
   // unknown).
   void served(Nanoseconds start, Nanoseconds end, uint32_t thread);
   // The worker turned to background work.
-  void let_loose() { pin(-1); }
+  void let_loose();
+  // A vCPU is held: sleep no longer than kHoldIdleMs for the next fault, then let loose.
+  bool holds() const { return hold_.held() != 0; }
+  static constexpr int kHoldIdleMs = 2;
   // Until when to poll instead of sleeping; in the past: not at all.
   Nanoseconds poll_until(bool reading) const;
   // Such polling found something in time, or did not.
@@ -34,6 +39,8 @@ class FaultWait {
  private:
   static constexpr Nanoseconds kReadPoll =
       100 * kMicrosecond;  // a flash disk's read takes 30–80 µs
+  static constexpr Nanoseconds kHoldGapMax = kMillisecond;
+  static constexpr Nanoseconds kHoldMax = 10 * kMillisecond;  // then the scheduler may choose anew
   static constexpr uint32_t kMissesMax = 4;
   static constexpr uint32_t kSkips = 64;
 
@@ -44,6 +51,8 @@ class FaultWait {
   Nanoseconds last_fault_ = 0;
   Nanoseconds gap_ = kSecond;  // moving average between batches of faults
   Nanoseconds looked_up_ = 0;
+  VcpuHold hold_;
+  Nanoseconds held_since_ = 0;
   int pinned_ = -1;      // CPU, −1: any
   uint32_t misses_ = 0;  // reads in a row that took longer than kReadPoll
   uint32_t skips_ = 0;   // then: reads not to poll for

@@ -35,7 +35,7 @@ ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& op
       store_(std::move(parts.store)),
       process_(std::move(*parts.process)),
       bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      waiting_(process_.pid(), options.spin_us * kMicrosecond) {}
+      waiting_(process_.pid(), options.spin_us * kMicrosecond, std::move(*parts.hold)) {}
 
 Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engine::Ledger& ledger,
                                                    const Options& options, EventLog& log,
@@ -183,7 +183,9 @@ void ServedVm::wait(bool soon) {
                                pollfd{bell_.get(), POLLIN, 0}, pollfd{swap_->wait_fd(), POLLIN, 0},
                                pollfd{process_.fd(), POLLIN, 0},
                                pollfd{agent_ ? agent_->fd() : -1, POLLIN, 0}};
-  const int ready = poll(fds.data(), fds.size(), soon ? kSoonMs : -1);
+  const int idle = waiting_.holds() ? FaultWait::kHoldIdleMs : -1;
+  const int ready = poll(fds.data(), fds.size(), soon ? kSoonMs : idle);
+  if (ready == 0) waiting_.let_loose();
   if (ready <= 0) return;
   if (fds[1].revents != 0) {
     uint64_t count = 0;

@@ -44,6 +44,7 @@ class ServedVm final : private machine::VmControl {
     std::unique_ptr<linux_machine::MemfdStore> store;
     std::unique_ptr<linux_machine::SwapFile> swap;
     std::optional<linux_machine::VmProcess> process;
+    std::optional<VcpuHold> hold;
   };
   enum class Kind { kNew, kTakenOver };
   // Called once, from the worker, when the VM is gone: the owner should destroy it (from another
