@@ -385,7 +385,10 @@ void Daemon::bury_the_dead() {
     found->second->stop();
     host_->remove(found->second->pager());
     vms_.erase(found);
+    members_.remove(name);
+    unlink(hold_path(name).c_str());
   }
+  members_.bury_the_dead();
   if (!names.empty()) sweep();
 }
 

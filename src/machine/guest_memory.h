@@ -1,13 +1,15 @@
 // GuestMemory: the memory of one VM as the engine sees it. Part of the machine contract.
 //
-// A page either has a frame (it is *present*) or is a hole; only the frame's bytes or, for a hole, zeros can be
-// read from here: what the engine stored elsewhere is the engine's business. A vCPU that touches a hole sleeps
-// and raises a Fault of kind kMissing; one that writes a sealed page sleeps and raises kSealed. Any event may be
-// stale or doubled: the engine decides by page state alone.
+// A page either has a frame (it is *present*) or is a hole; only the frame's bytes or, for a hole,
+// zeros can be read from here: what the engine stored elsewhere is the engine's business. A vCPU
+// that touches a hole sleeps and raises a Fault of kind kMissing; one that writes a sealed page
+// sleeps and raises kSealed. Any event may be stale or doubled: the engine decides by page state
+// alone.
 //
-// Calls come from the VM's worker only, take runs of any length within page_count(), and may be interrupted by
-// guest accesses at any point between two pages. They never block on a disk or on another VM.
-// Failures: kGone means the VM died and the worker should detach it; nothing else is possible.
+// Calls come from the VM's worker only, take runs of any length within page_count(), and may be
+// interrupted by guest accesses at any point between two pages. They never block on a disk or on
+// another VM. Failures: kGone means the VM died and the worker should detach it; nothing else is
+// possible.
 #pragma once
 
 #include <atomic>
@@ -24,13 +26,15 @@ enum class MemoryResult { kOk, kGone };
 
 enum class InstallStop {
   kDone,            // the whole run was installed
-  kAlreadyPresent,  // the page at first + installed has a frame already; its sleepers were not woken
+  kAlreadyPresent,  // the page at first + installed has a frame already; its sleepers were not
+                    // woken
   kRetry,           // the kernel asks to try again later (a mapping change is in progress)
   kGone,            // the VM died
 };
 
 struct InstallResult {
-  uint32_t installed = 0;  // pages [first, first + installed) are present now and their sleepers woken
+  uint32_t installed =
+      0;  // pages [first, first + installed) are present now and their sleepers woken
   InstallStop stop = InstallStop::kDone;
 };
 
@@ -50,7 +54,8 @@ class GuestMemory {
 
   virtual uint32_t page_count() const = 0;
 
-  // After return every write to a present page of the run raises kSealed. Holes are unaffected or stay marked.
+  // After return every write to a present page of the run raises kSealed. Holes are unaffected or
+  // stay marked.
   [[nodiscard]] virtual MemoryResult seal(PageRun run) = 0;
   // Writes pass again; sleeping writers wake.
   [[nodiscard]] virtual MemoryResult unseal(PageRun run) = 0;
@@ -58,23 +63,27 @@ class GuestMemory {
   [[nodiscard]] virtual MemoryResult read(PageRun run, std::span<std::byte> into) = 0;
   // Frees the frames; the bytes are gone and the next touch raises kMissing.
   [[nodiscard]] virtual MemoryResult discard(PageRun run) = 0;
-  // Fills holes with contents (exactly the run) or zeros and wakes sleepers. Stops at the first page that is present.
+  // Fills holes with contents (exactly the run) or zeros and wakes sleepers. Stops at the first
+  // page that is present.
   [[nodiscard]] virtual InstallResult install(PageRun run, std::span<const std::byte> contents,
                                               Sealing sealing) = 0;
   [[nodiscard]] virtual InstallResult install_zero(PageRun run) = 0;
-  // Wakes every sleeper in the run without changing pages; each retries its access and may fault again.
+  // Wakes every sleeper in the run without changing pages; each retries its access and may fault
+  // again.
   [[nodiscard]] virtual MemoryResult wake(PageRun run) = 0;
   // Appends the maximal runs of present pages within `run`, in order.
   [[nodiscard]] virtual MemoryResult find_present(PageRun run, std::vector<PageRun>& present) = 0;
 
-  // Guest discards (balloon, free-page reports): one bit per page, set by the VM's side before *and* after it
-  // freed the frame, cleared by the engine. A set bit says: the guest gave this page up, stored copies are void.
-  // The guest cannot legitimately use the page again before the second set. Relaxed words, acquire on exchange.
+  // Guest discards (balloon, free-page reports): one bit per page, set by the VM's side before
+  // *and* after it freed the frame, cleared by the engine. A set bit says: the guest gave this page
+  // up, stored copies are void. The guest cannot legitimately use the page again before the second
+  // set. Relaxed words, acquire on exchange.
   virtual std::span<std::atomic<uint64_t>> discard_bits() = 0;
 
-  // Access sampling. start_sample: from some moment soon, first touches of the run's present pages are recorded
-  // (asynchronous, best effort). touched: bit i of the result says whether page first+i was touched since; pages
-  // whose sample never started read as touched. Without the ability can_sample() is false.
+  // Access sampling. start_sample: from some moment soon, first touches of the run's present pages
+  // are recorded (asynchronous, best effort). touched: bit i of the result says whether page
+  // first+i was touched since; pages whose sample never started read as touched. Without the
+  // ability can_sample() is false.
   virtual bool can_sample() const = 0;
   virtual void start_sample(std::span<const PageRun> runs) = 0;
   [[nodiscard]] virtual MemoryResult touched(PageRun run, std::span<uint64_t> bits) = 0;

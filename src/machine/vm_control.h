@@ -1,4 +1,5 @@
-// VmControl: what the engine may ask of a VM as a whole, and how it reports. Part of the machine contract.
+// VmControl: what the engine may ask of a VM as a whole, and how it reports. Part of the machine
+// contract.
 #pragma once
 
 #include <string>

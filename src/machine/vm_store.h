@@ -1,8 +1,9 @@
 // VmStore: the memory that describes one VM and outlives the daemon. Part of the machine contract.
 //
-// `tables` holds the pmap and the swap checksums, `arena` the compression cache. Both start as zeros when the
-// VM is new; after a daemon's death they are handed to the next daemon exactly as the last stores left them, in program
-// order. Frames behind the arena are allocated on first store and freed by release_arena (then read as zeros).
+// `tables` holds the pmap and the swap checksums, `arena` the compression cache. Both start as
+// zeros when the VM is new; after a daemon's death they are handed to the next daemon exactly as
+// the last stores left them, in program order. Frames behind the arena are allocated on first store
+// and freed by release_arena (then read as zeros).
 #pragma once
 
 #include <cstddef>

@@ -22,9 +22,10 @@ struct Options {
   uint32_t zip_max_percent = 10;  // Mem.MemZipMaxPct: compression cache, % of configured size
   uint32_t min_free_percent = 0;  // Mem.MemMinFreePct: 0 = sliding scale
   VictimChoice victims = VictimChoice::kSecondChance;  // Ballast.Victims: random | second-chance
-  // Ballast.FaultSpinUs: how long a worker stays on the CPU for the next fault, 0 = never (the default). Measured: a
-  // worker that sleeps in poll shares the CPU with the vCPU that sleeps in its fault, 7–9 µs a fault; a spinning one
-  // keeps that CPU from the guest (58 µs), or answers from another CPU (16 µs). docs/adr/0009.
+  // Ballast.FaultSpinUs: how long a worker stays on the CPU for the next fault, 0 = never (the
+  // default). Measured: a worker that sleeps in poll shares the CPU with the vCPU that sleeps in
+  // its fault, 7–9 µs a fault; a spinning one keeps that CPU from the guest (58 µs), or answers
+  // from another CPU (16 µs). docs/adr/0009.
   uint32_t spin_us = 0;
 };
 

@@ -149,8 +149,8 @@ struct Operation {
 };
 
 constexpr Operation kOperations[] = {
-    {"version", answer_version}, {"ls", answer_ls},         {"show", answer_show},
-    {"host", answer_host},       {"events", answer_events}, {"resume", answer_resume},
+    {"version", answer_version}, {"ls", answer_ls},           {"show", answer_show},
+    {"host", answer_host},       {"events", answer_events},   {"resume", answer_resume},
     {"admit", answer_admit},     {"reclaim", answer_reclaim},
 };
 
@@ -166,7 +166,8 @@ json answer(const json& request, const ControlService& service) {
     if (operation.name == *op) return operation.answer(request, service);
   }
   return error_answer(fmt::format(
-      "unknown op {}; known are version, ls, show, host, events, resume, reclaim, admit", in_quotes(*op)));
+      "unknown op {}; known are version, ls, show, host, events, resume, reclaim, admit",
+      in_quotes(*op)));
 }
 
 json error_answer(std::string_view message) {

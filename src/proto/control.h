@@ -52,7 +52,7 @@ struct ControlService {
   std::function<uint64_t()> last_event;                      // the newest sequence; 0: none yet
   std::function<Status(const std::string& vm)> resume;       // called for known VMs only
   std::function<Status(const std::string& vm, uint64_t bytes)> reclaim;  // known VMs only
-  std::function<Status(const VmSpec&)> admit;                // name and sizes are valid
+  std::function<Status(const VmSpec&)> admit;                            // name and sizes are valid
 };
 
 // The answer to one request. A function that the service lacks makes its ops answer "not
