@@ -80,6 +80,7 @@ Toucher::Toucher(const Environment& environment) {
   std::vector<std::string> variables = {"LD_PRELOAD=" BALLAST_TEST_AGENT};
   for (const auto& [name, value] : environment) variables.push_back(name + "=" + value);
   std::vector<char*> pointers;
+  pointers.reserve(variables.size() + 1);
   for (auto& variable : variables) pointers.push_back(variable.data());
   pointers.push_back(nullptr);
   std::string program = BALLAST_TEST_TOUCHER;

@@ -4,7 +4,7 @@
 
 namespace ballast {
 
-Error system_error(std::string what, int error_number) {
+Error system_error(const std::string& what, int error_number) {
   return Error{what + ": " + std::strerror(error_number), error_number};
 }
 

@@ -19,7 +19,7 @@ struct Error {
 };
 
 // "open /x/y: No such file or directory": what failed plus errno's words.
-Error system_error(std::string what, int error_number = errno);
+Error system_error(const std::string& what, int error_number = errno);
 
 template <typename T>
 class [[nodiscard]] Result {

@@ -8,7 +8,7 @@ namespace ballast::daemon {
 namespace {
 
 std::string write(const std::string& text) {
-  const std::string path = testing::TempDir() + "ballastd.toml";
+  std::string path = testing::TempDir() + "ballastd.toml";
   std::ofstream(path) << text;
   return path;
 }

@@ -190,7 +190,7 @@ class DamagedTables : public testing::Test {
     tables.put(PageIndex(page), entry);
     const auto bytes = vm_.store.tables();
     const std::vector<std::byte> copy(bytes.begin(), bytes.end());
-    const std::string refusal = vm_.take_over();
+    std::string refusal = vm_.take_over();
     EXPECT_TRUE(std::equal(copy.begin(), copy.end(), bytes.begin()));
     tables.put(PageIndex(page), before);
     return refusal;

@@ -21,7 +21,6 @@ using linux_machine::MemfdStore;
 using linux_machine::SwapFile;
 using linux_machine::TestGuest;
 using linux_machine::UffdMemory;
-using linux_machine::UniqueFd;
 
 constexpr int kSoonMs = 5000;
 constexpr int kAWhileMs = 30;

@@ -12,7 +12,7 @@ namespace ballast::linux_machine {
 namespace {
 
 #ifndef SO_PEERPIDFD
-constexpr int SO_PEERPIDFD = 77;  // Linux 6.5
+constexpr int SO_PEERPIDFD = 77;  // Linux 6.5; NOLINT(readability-identifier-naming)
 #endif
 
 }  // namespace
