@@ -119,13 +119,11 @@ bool ServedVm::zap(std::span<const AgentRange> ranges) {
 
 void ServedVm::hang_up(std::string why) {
   agent_.reset();
-  agent_connected_.store(false);
   if (!why.empty()) event(machine::Severity::kWarning, "agent.hung-up", std::move(why));
 }
 
 void ServedVm::rejoin(std::unique_ptr<linux_machine::AgentLink> agent) {
   agent_ = std::move(agent);
-  agent_connected_.store(true);
   event(machine::Severity::kInfo, "agent.rejoined", "the agent connected again");
   memory_->begin_discards();
   pager_->take_discards();

@@ -83,7 +83,6 @@ class ServedVm final : private machine::VmControl {
   const std::vector<linux_machine::FileId>& ram_ids() const { return ram_ids_; }
   pid_t pid() const { return process_.pid(); }
   bool frozen() const { return frozen_.load(); }
-  bool agent_connected() const { return agent_connected_.load(); }
 
  private:
   ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options);
@@ -122,7 +121,6 @@ class ServedVm final : private machine::VmControl {
   std::vector<std::function<void(ServedVm&)>> posted_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> frozen_ = false;
-  std::atomic<bool> agent_connected_ = true;
   bool left_ = false;
 
   FaultWait waiting_;
