@@ -111,11 +111,11 @@ Result<RunArguments> check_run(Raw& raw, std::vector<std::string> qemu_words) {
   RunArguments run = raw.run;
   BALLAST_TRY_STATUS(proto::check_vm_name(run.spec.name));
   BALLAST_TRY(run.spec.configured_bytes, whole_mebibytes("--memory", raw.memory));
-  BALLAST_TRY(run.spec.min_bytes, whole_mebibytes("--min", raw.min));
+  BALLAST_TRY(run.spec.allocation.min_bytes, whole_mebibytes("--min", raw.min));
   if (run.spec.configured_bytes == 0) {
     return Error{"--memory 0: a VM needs some; write for example --memory 256M"};
   }
-  if (run.spec.min_bytes > run.spec.configured_bytes) {
+  if (run.spec.allocation.min_bytes > run.spec.configured_bytes) {
     return Error{fmt::format("--min {} exceeds --memory {}", raw.min, raw.memory)};
   }
   BALLAST_TRY_STATUS(proto::check_vm_spec(run.spec));

@@ -60,7 +60,7 @@ TEST(Arguments, RunPassesQemusWordsOnUntouched) {
   const auto& run = parsed.as<RunArguments>();
   EXPECT_EQ(run.spec.name, "web1");
   EXPECT_EQ(run.spec.configured_bytes, 256u << 20);
-  EXPECT_EQ(run.spec.min_bytes, 64u << 20);
+  EXPECT_EQ(run.spec.allocation.min_bytes, 64u << 20);
   EXPECT_FALSE(parsed.arguments().json);
   EXPECT_THAT(run.qemu, ElementsAre("-m", "256", "ls", "--json", "--help", "--", "-name", "a b"));
 }

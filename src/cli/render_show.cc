@@ -22,7 +22,7 @@ std::string render_head(const VmReport& vm, const Style& style) {
 std::string render_sizes(const VmReport& vm, const Style& style) {
   Table table({{"", Align::kLeft}, {""}, {"", Align::kLeft}});
   table.add_row({{"  configured"}, {format_size(vm.spec.configured_bytes)}, {""}});
-  table.add_row({{"  min"}, {format_size(vm.spec.min_bytes)}, {""}});
+  table.add_row({{"  min"}, {format_size(vm.spec.allocation.min_bytes)}, {""}});
   table.add_row({{"  target"}, {format_size(vm.target_bytes)}, {""}});
   table.add_row({{"  consumed"},
                  {format_size(vm.consumed_bytes)},

@@ -38,7 +38,7 @@ Status ask_for_room(const VmSpec& spec, const std::string& run_dir) {
   const auto reply = proto::call(run_dir, {{"op", "admit"},
                                            {"name", spec.name},
                                            {"memory_bytes", spec.configured_bytes},
-                                           {"min_bytes", spec.min_bytes}});
+                                           {"min_bytes", spec.allocation.min_bytes}});
   if (!reply) return reply.error();
   return Done{};
 }
@@ -51,7 +51,7 @@ std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& sp
           {"BALLAST_SOCKET", proto::agent_socket_path(run_dir)},
           {"BALLAST_VM_NAME", spec.name},
           {"BALLAST_VM_MEMORY", std::to_string(spec.configured_bytes)},
-          {"BALLAST_VM_MIN", std::to_string(spec.min_bytes)},
+          {"BALLAST_VM_MIN", std::to_string(spec.allocation.min_bytes)},
           {"BALLAST_VM_UUID", spec.uuid}};
 }
 

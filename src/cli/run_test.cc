@@ -14,7 +14,7 @@ RunArguments web1() {
   arguments.spec = {.name = "web1",
                     .uuid = "12345678-1234-1234-1234-123456789abc",
                     .configured_bytes = 256u << 20,
-                    .min_bytes = 64u << 20};
+                    .allocation = {.min_bytes = 64u << 20}};
   return arguments;
 }
 

@@ -11,7 +11,7 @@ inline VmReport make_vm(std::string name, uint64_t megabytes) {
   vm.spec = {.name = std::move(name),
              .uuid = "12345678-1234-1234-1234-123456789abc",
              .configured_bytes = megabytes * kMegabyte,
-             .min_bytes = megabytes / 4 * kMegabyte};
+             .allocation = {.min_bytes = megabytes / 4 * kMegabyte}};
   vm.pid = 4711;
   vm.state = "running";
   vm.target_bytes = megabytes / 2 * kMegabyte;

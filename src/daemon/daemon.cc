@@ -365,7 +365,7 @@ Status Daemon::start_vm(Arrival& arrival) {
   log_.add(machine::Severity::kInfo, spec.name, taken_over ? "vm.taken-over" : "vm.admitted",
            fmt::format("{}: {} of memory, min {}, swap {}, process {}",
                        taken_over ? "taken over from an earlier ballastd" : "admitted",
-                       format_size(spec.configured_bytes), format_size(spec.min_bytes),
+                       format_size(spec.configured_bytes), format_size(spec.allocation.min_bytes),
                        format_size(swap_bytes(spec)), vm->pid()));
   host_->add(vm->pager());
   vm->start();

@@ -45,7 +45,7 @@ class TestVm {
     spec.name = "vm1";
     spec.uuid = "5d1f6a4e-0000-4000-8000-000000000001";
     spec.configured_bytes = pages_to_bytes(chosen.pages);
-    spec.min_bytes = pages_to_bytes(chosen.min_pages);
+    spec.allocation.min_bytes = pages_to_bytes(chosen.min_pages);
     ledger = std::make_unique<Ledger>(chosen.budget_bytes);
     auto made = Pager::create(spec, parts());
     EXPECT_TRUE(made) << made.error().message;

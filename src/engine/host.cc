@@ -44,27 +44,27 @@ Status Host::admit(const VmSpec& spec) const {
     return Error{fmt::format("{}: memory of {} is too much: below {} is possible", spec.name,
                              format_size(spec.configured_bytes), format_size(kConfiguredBytesMax))};
   }
-  if (spec.min_bytes > spec.configured_bytes) {
+  if (spec.allocation.min_bytes > spec.configured_bytes) {
     return Error{fmt::format("{}: min of {} is above its memory of {}", spec.name,
-                             format_size(spec.min_bytes), format_size(spec.configured_bytes))};
+                             format_size(spec.allocation.min_bytes), format_size(spec.configured_bytes))};
   }
   uint64_t reserved = own_bytes_;
   for (const Pager* pager : pagers_) {
     if (pager->spec().name == spec.name) {
       return Error{fmt::format("a VM named {} runs already; names must differ", spec.name)};
     }
-    reserved += pager->spec().min_bytes + pager->report().overhead_bytes;
+    reserved += pager->spec().allocation.min_bytes + pager->report().overhead_bytes;
   }
   const uint64_t overhead =
       Pager::overhead_bytes(static_cast<uint32_t>(spec.configured_bytes / kPageBytes));
-  const uint64_t needed = spec.min_bytes + overhead;
+  const uint64_t needed = spec.allocation.min_bytes + overhead;
   const uint64_t reserve = min_free_ + (pagers_.size() + 1) * kReserveBytesPerVm;
   if (reserved + reserve + needed > ledger_.budget()) {
     return Error{fmt::format(
         "{} needs {} (min {} + overhead {}), but of the budget of {} the mins of {} VMs take {} "
         "and {} are kept "
         "free: {} unreserved. Give it a smaller --min, stop a VM, or raise ballastd's --memory",
-        spec.name, format_size(needed), format_size(spec.min_bytes), format_size(overhead),
+        spec.name, format_size(needed), format_size(spec.allocation.min_bytes), format_size(overhead),
         format_size(ledger_.budget()), pagers_.size(), format_size(reserved), format_size(reserve),
         format_size(ledger_.budget() - std::min(ledger_.budget(), reserved + reserve)))};
   }
@@ -91,7 +91,7 @@ void Host::balance() {
     const VmReport report = pager->report();
     // Consumed includes the overhead, so all three do.
     demands.push_back({report.spec.configured_bytes + report.overhead_bytes,
-                       report.spec.min_bytes + report.overhead_bytes, report.consumed_bytes});
+                       report.spec.allocation.min_bytes + report.overhead_bytes, report.consumed_bytes});
   }
   const uint64_t memory =
       ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + reserve + min_free_);
@@ -111,7 +111,7 @@ HostReport Host::report() const {
   for (const Pager* pager : pagers_) {
     report.vms.push_back(pager->report());
     report.promised_bytes += pager->spec().configured_bytes;
-    report.min_bytes += pager->spec().min_bytes;
+    report.min_bytes += pager->spec().allocation.min_bytes;
   }
   return report;
 }

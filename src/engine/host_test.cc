@@ -12,7 +12,7 @@ VmSpec spec_of(std::string name, uint64_t memory, uint64_t min) {
   VmSpec spec;
   spec.name = std::move(name);
   spec.configured_bytes = memory;
-  spec.min_bytes = min;
+  spec.allocation.min_bytes = min;
   return spec;
 }
 
@@ -104,7 +104,7 @@ TEST_F(HostTest, AdmissionAddsUpMinsAndOverheads) {
     if (!host.admit(spec)) break;
     vms.push_back(std::make_unique<HostedVm>(host, world_, spec));
     host.add(*vms.back()->pager);
-    promised += spec.min_bytes + vms.back()->pager->report().overhead_bytes;
+    promised += spec.allocation.min_bytes + vms.back()->pager->report().overhead_bytes;
   }
   EXPECT_GT(vms.size(), 20u);
   EXPECT_LE(promised + min_free_bytes(64 * kMb, 0), 64 * kMb);
@@ -160,7 +160,7 @@ TEST_F(HostTest, TargetsCoverMinAndOverhead) {
   HostedVm one(host, world_, spec_of("a", 256 * kMb, 64 * kMb));
   host.add(*one.pager);
   const VmReport report = one.pager->report();
-  EXPECT_GE(report.target_bytes, report.spec.min_bytes + report.overhead_bytes);
+  EXPECT_GE(report.target_bytes, report.spec.allocation.min_bytes + report.overhead_bytes);
   host.remove(*one.pager);
 }
 

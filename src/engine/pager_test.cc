@@ -359,8 +359,8 @@ TEST(Min, MemoryIsNeverReclaimedBelowIt) {
     for (uint32_t page = 0; page < 512; ++page) vm.stamp(page, Kind::kZips);
     vm.reclaim_all();
     const VmReport report = vm.pager->report();
-    EXPECT_GE(report.resident_bytes + report.arena_bytes, vm.spec.min_bytes) << zip;
-    EXPECT_LE(report.resident_bytes + report.arena_bytes, vm.spec.min_bytes + 64 * kPageBytes);
+    EXPECT_GE(report.resident_bytes + report.arena_bytes, vm.spec.allocation.min_bytes) << zip;
+    EXPECT_LE(report.resident_bytes + report.arena_bytes, vm.spec.allocation.min_bytes + 64 * kPageBytes);
     vm.pager->audit();
     vm.check_all();
   }

@@ -95,7 +95,7 @@ struct Vm {
   }
 
   // What it may always keep: its min is memory of the guest, the overhead comes on top.
-  uint64_t floor_bytes() const { return spec.min_bytes + overhead_bytes; }
+  uint64_t floor_bytes() const { return spec.allocation.min_bytes + overhead_bytes; }
 
   // Charges up to `wanted` frames, at least 1 or none. Returns how many.
   uint32_t charge_frames(uint32_t wanted);

@@ -129,7 +129,7 @@ Result<VmSpec> requested_spec(const json& request) {
   BALLAST_TRY(spec.name, text_member(request, "name"));
   BALLAST_TRY(spec.configured_bytes, number_member(request, "memory_bytes"));
   if (request.contains("min_bytes")) {
-    BALLAST_TRY(spec.min_bytes, number_member(request, "min_bytes"));
+    BALLAST_TRY(spec.allocation.min_bytes, number_member(request, "min_bytes"));
   }
   BALLAST_TRY_STATUS(check_vm_spec(spec));
   return spec;
@@ -197,14 +197,14 @@ Status check_vm_spec(const VmSpec& spec) {
         "VM {}: memory of {} bytes is refused: whole pages of {} bytes are needed, below 16 TB",
         spec.name, spec.configured_bytes, kPageBytes)};
   }
-  if (spec.min_bytes > spec.configured_bytes) {
+  if (spec.allocation.min_bytes > spec.configured_bytes) {
     return Error{fmt::format("VM {}: a min of {} exceeds its memory of {}", spec.name,
-                             format_size(spec.min_bytes), format_size(spec.configured_bytes))};
+                             format_size(spec.allocation.min_bytes), format_size(spec.configured_bytes))};
   }
-  if (spec.min_bytes % kPageBytes != 0) {
+  if (spec.allocation.min_bytes % kPageBytes != 0) {
     return Error{
         fmt::format("VM {}: a min of {} bytes is refused: whole pages of {} bytes are needed",
-                    spec.name, spec.min_bytes, kPageBytes)};
+                    spec.name, spec.allocation.min_bytes, kPageBytes)};
   }
   return Done{};
 }

@@ -30,7 +30,7 @@ ballast::proto::ControlService make_service() {
     return Error{vm + " is not paused"};
   };
   service.admit = [](const VmSpec& spec) -> Status {
-    BALLAST_CHECK(spec.configured_bytes >= spec.min_bytes);
+    BALLAST_CHECK(spec.configured_bytes >= spec.allocation.min_bytes);
     return Done{};
   };
   return service;

@@ -82,7 +82,7 @@ TEST_F(Control, AdmitsOnlyWhatMakesSense) {
             true);
   EXPECT_EQ(admitted_.name, "db");
   EXPECT_EQ(admitted_.configured_bytes, 1u << 20);
-  EXPECT_EQ(admitted_.min_bytes, 4096u);
+  EXPECT_EQ(admitted_.allocation.min_bytes, 4096u);
   admitted_ = {};
   for (const char* text : {R"({"op":"admit","memory_bytes":4096})", R"({"op":"admit","name":"db"})",
                            R"({"op":"admit","name":"../x","memory_bytes":4096})",

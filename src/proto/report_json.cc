@@ -15,7 +15,10 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("name", r.spec.name);
   visit("uuid", r.spec.uuid);
   visit("configured_bytes", r.spec.configured_bytes);
-  visit("min_bytes", r.spec.min_bytes);
+  visit("min_bytes", r.spec.allocation.min_bytes);
+  visit.or_none("limit_bytes", r.spec.allocation.limit_bytes);
+  visit("share_setting", r.spec.allocation.shares);
+  visit.or_none("balloon_max_setting", r.spec.allocation.balloon_max_bytes);
   visit("pid", r.pid);
   visit("state", r.state);
   visit("pause_reason", r.pause_reason);
@@ -30,16 +33,36 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("ballooned_bytes", r.ballooned_bytes);
   visit("swap_reserved_bytes", r.swap_reserved_bytes);
   visit("lost_pages", r.lost_pages);
+  visit("shares", r.shares);
+  visit("want_bytes", r.want_bytes);
+  visit("bound", r.bound);
+  visit("blocked", r.blocked);
+  visit("active_bytes", r.active_bytes);
+  visit("active_error_bytes", r.active_error_bytes);
+  visit("active_slow_bytes", r.active_slow_bytes);
+  visit("active_fast_bytes", r.active_fast_bytes);
+  visit("active_now_bytes", r.active_now_bytes);
+  visit("samples", r.samples);
+  visit("balloon_state", r.balloon_state);
+  visit("balloon_bytes", r.balloon_bytes);
+  visit("balloon_target_bytes", r.balloon_target_bytes);
+  visit("balloon_max_bytes", r.balloon_max_bytes);
+  visit("guest_total_bytes", r.guest_total_bytes);
+  visit("guest_available_bytes", r.guest_available_bytes);
   visit("faults", r.faults);
   visit("first_touches", r.first_touches);
   visit("unzips", r.unzips);
   visit("swap_ins", r.swap_ins);
   visit("zips", r.zips);
   visit("swap_outs", r.swap_outs);
+  visit("brought_back", r.brought_back);
   visit("clean_drops", r.clean_drops);
   visit("waits", r.waits);
+  visit("sample_faults", r.sample_faults);
   visit("fault_p50_ns", r.fault_p50_ns);
   visit("fault_p99_ns", r.fault_p99_ns);
+  visit("last_zip_unix_ms", r.last_zip_unix_ms);
+  visit("last_swap_out_unix_ms", r.last_swap_out_unix_ms);
 }
 
 template <typename Report, typename Visit>
@@ -53,8 +76,27 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("min_bytes", r.min_bytes);
   visit("daemon_bytes", r.daemon_bytes);
   visit("state", r.state);
+  visit("state_ns", r.state_ns);
+  visit("min_free_bytes", r.min_free_bytes);
+  visit("soft_bytes", r.soft_bytes);
+  visit("hard_bytes", r.hard_bytes);
+  visit("low_bytes", r.low_bytes);
+  visit("divided_bytes", r.divided_bytes);
+  visit("unreserved_bytes", r.unreserved_bytes);
+  visit("idle_tax_percent", r.idle_tax_percent);
+  visit("idle_tax_type", r.idle_tax_type);
   visit("uptime_ns", r.uptime_ns);
+  visit("reservations", r.reservations);
   visit("vms", r.vms);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, Reservation>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("vm", r.vm);
+  visit("configured_bytes", r.configured_bytes);
+  visit("min_bytes", r.min_bytes);
+  visit("left_ns", r.left_ns);
 }
 
 template <typename Report, typename Visit>
@@ -68,6 +110,9 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("message", r.message);
 }
 
+constexpr uint64_t kNone = ~uint64_t{0};
+static_assert(kNone == kNoLimit && kNone == kDefaultBalloonMax);
+
 class Writer {
  public:
   template <typename Field>
@@ -77,6 +122,19 @@ class Writer {
   void operator()(const char* name, const std::vector<VmReport>& vms) {
     nlohmann::json& array = json_[name] = nlohmann::json::array();
     for (const VmReport& vm : vms) array.push_back(to_json(vm));
+  }
+  void operator()(const char* name, const Shares& shares) { json_[name] = format_shares(shares); }
+  void operator()(const char* name, const std::vector<Reservation>& reservations) {
+    nlohmann::json& array = json_[name] = nlohmann::json::array();
+    for (const Reservation& one : reservations) {
+      Writer writer;
+      visit_fields(one, writer);
+      array.push_back(writer.take());
+    }
+  }
+  // A number for which ~0 stands for "none": null.
+  void or_none(const char* name, uint64_t field) {
+    json_[name] = field == kNone ? nlohmann::json() : nlohmann::json(field);
   }
   nlohmann::json take() { return std::move(json_); }
 
@@ -99,12 +157,41 @@ class Reader {
                                  member->type_name())};
     }
   }
+  void or_none(const char* name, uint64_t& field) {
+    const auto member = json_.find(name);
+    if (member != json_.end() && member->is_null()) {
+      field = kNone;
+    } else {
+      (*this)(name, field);
+    }
+  }
   const std::optional<Error>& error() const { return error_; }
 
  private:
   static bool assign(const nlohmann::json& member, std::string& field) {
     if (!member.is_string()) return false;
     field = member.get_ref<const std::string&>();
+    return true;
+  }
+  static bool assign(const nlohmann::json& member, bool& field) {
+    if (!member.is_boolean()) return false;
+    field = member.get<bool>();
+    return true;
+  }
+  static bool assign(const nlohmann::json& member, Shares& field) {
+    if (!member.is_string()) return false;
+    const auto shares = parse_shares(member.get_ref<const std::string&>());
+    if (shares) field = *shares;
+    return shares.has_value();
+  }
+  bool assign(const nlohmann::json& member, std::vector<Reservation>& field) {
+    if (!member.is_array()) return false;
+    for (const nlohmann::json& element : member) {
+      if (!element.is_object()) return false;
+      Reader reader(element);
+      visit_fields(field.emplace_back(), reader);
+      if (reader.error()) error_ = reader.error();
+    }
     return true;
   }
   static bool assign(const nlohmann::json& member, uint64_t& field) {

@@ -24,14 +24,20 @@ nlohmann::json fill(nlohmann::json json) {
   uint64_t number = 1u << 20;
   for (auto& [name, value] : json.items()) {
     if (value.is_number()) value = ++number;
-    if (value.is_string()) value = "text of " + name;
+    if (value.is_null()) value = ++number;
+    if (name == "share_setting") {
+      value = "high";
+    } else if (value.is_string()) {
+      value = "text of " + name;
+    }
   }
   return json;
 }
 
 TEST(ReportJson, HasEveryFieldOfTheStructs) {
   // One that is added to a struct must be added to visit_fields() too.
-  EXPECT_EQ(to_json(VmReport{}).size(), count_members<VmReport>() - 1 + count_members<VmSpec>());
+  EXPECT_EQ(to_json(VmReport{}).size(), count_members<VmReport>() - 1 + count_members<VmSpec>() -
+                                            1 + count_members<Allocation>());
   EXPECT_EQ(to_json(HostReport{}).size(), count_members<HostReport>());
   EXPECT_EQ(to_json(Event{}).size(), count_members<Event>());
 }

@@ -29,7 +29,7 @@ VmSpec make_spec(uint32_t index, const VmPlan& plan) {
   return {.name = fmt::format("vm{}", index),
           .uuid = fmt::format("00000000-0000-4000-8000-{:012}", index),
           .configured_bytes = pages_to_bytes(plan.pages),
-          .min_bytes = pages_to_bytes(plan.min_pages)};
+          .allocation = {.min_bytes = pages_to_bytes(plan.min_pages)}};
 }
 
 // Buffers that the engine charges but the machine cannot see.

@@ -213,7 +213,7 @@ UffdMemory::Parts Attachment::memory_parts(pid_t pid, UffdMemory::Zap zap) {
 Result<size_t> check_continuation(const HandOff& before, const HandOff& now) {
   if (now.spec.name != before.spec.name ||
       now.spec.configured_bytes != before.spec.configured_bytes ||
-      now.spec.min_bytes != before.spec.min_bytes) {
+      now.spec.allocation.min_bytes != before.spec.allocation.min_bytes) {
     return refuse("a later hand-off of VM {} changes who it is", before.spec.name);
   }
   if (now.regions.size() < before.regions.size()) {

@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     total_bytes += region.bytes;
   }
   BALLAST_CHECK(total_bytes <= result->spec.configured_bytes);
-  BALLAST_CHECK(result->spec.min_bytes <= result->spec.configured_bytes);
+  BALLAST_CHECK(result->spec.allocation.min_bytes <= result->spec.configured_bytes);
   BALLAST_CHECK(result->discards_at < data[0]);
   return 0;
 }

@@ -100,14 +100,14 @@ Status parse_identity(const json& ballast, HandOff& hand_off) {
     return refuse("\"qmp\" is not an absolute path of at most {} characters", kPathLengthMax);
   }
   BALLAST_TRY(spec.configured_bytes, pages_in_bytes(ballast, "memory_bytes", where));
-  BALLAST_TRY(spec.min_bytes, pages_in_bytes(ballast, "min_bytes", where));
+  BALLAST_TRY(spec.allocation.min_bytes, pages_in_bytes(ballast, "min_bytes", where));
   if (spec.configured_bytes == 0) return refuse("\"memory_bytes\" is 0");
   if (pages_floor(spec.configured_bytes) > UINT32_MAX) {
     return refuse("\"memory_bytes\" is {}; 16 TiB less one page is the most",
                   spec.configured_bytes);
   }
-  if (spec.min_bytes > spec.configured_bytes) {
-    return refuse("\"min_bytes\" {} exceeds \"memory_bytes\" {}", spec.min_bytes,
+  if (spec.allocation.min_bytes > spec.configured_bytes) {
+    return refuse("\"min_bytes\" {} exceeds \"memory_bytes\" {}", spec.allocation.min_bytes,
                   spec.configured_bytes);
   }
   return Done{};

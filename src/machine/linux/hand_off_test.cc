@@ -52,7 +52,7 @@ TEST(HandOff, AcceptsAGoodOne) {
   EXPECT_EQ(result->spec.name, "web1");
   EXPECT_EQ(result->spec.uuid, "0a-1b");
   EXPECT_EQ(result->spec.configured_bytes, 16384u);
-  EXPECT_EQ(result->spec.min_bytes, 4096u);
+  EXPECT_EQ(result->spec.allocation.min_bytes, 4096u);
   EXPECT_EQ(result->qmp_path, "/run/q");
   ASSERT_EQ(result->regions.size(), 1u);
   EXPECT_EQ(result->regions[0].address, 1048576u);

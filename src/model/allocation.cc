@@ -1,0 +1,107 @@
+#include "model/allocation.h"
+
+#include <charconv>
+
+#include "base/units.h"
+
+namespace ballast {
+
+namespace {
+constexpr uint64_t kMebibyte = uint64_t{1} << 20;
+constexpr uint64_t kLimitMin = kMebibyte;
+}  // namespace
+
+uint64_t share_count(const Shares& shares, uint64_t configured_bytes) {
+  const uint64_t megabytes = configured_bytes < kMebibyte ? 1 : configured_bytes / kMebibyte;
+  switch (shares.level) {
+    case ShareLevel::kLow:
+      return 5 * megabytes;
+    case ShareLevel::kNormal:
+      return 10 * megabytes;
+    case ShareLevel::kHigh:
+      return 20 * megabytes;
+    case ShareLevel::kCustom:
+      return shares.custom;
+  }
+  return 10 * megabytes;
+}
+
+Result<Shares> parse_shares(std::string_view text) {
+  if (text == "low") return Shares{ShareLevel::kLow, 0};
+  if (text == "normal") return Shares{ShareLevel::kNormal, 0};
+  if (text == "high") return Shares{ShareLevel::kHigh, 0};
+  uint32_t number = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (problem == std::errc() && end == text.data() + text.size() && number >= 1 &&
+      number <= kSharesMax) {
+    return Shares{ShareLevel::kCustom, number};
+  }
+  return Error{fmt::format(
+      "shares '{}' are refused: low, normal, high (5, 10, 20 per MB of the VM's memory) or a "
+      "number from 1 to {} is needed",
+      text.substr(0, 40), kSharesMax)};
+}
+
+std::string format_shares(const Shares& shares) {
+  switch (shares.level) {
+    case ShareLevel::kLow:
+      return "low";
+    case ShareLevel::kNormal:
+      return "normal";
+    case ShareLevel::kHigh:
+      return "high";
+    case ShareLevel::kCustom:
+      return std::to_string(shares.custom);
+  }
+  return "normal";
+}
+
+uint64_t balloon_max_bytes(const Allocation& allocation, uint64_t configured_bytes,
+                           uint32_t ctl_max_percent) {
+  const uint64_t most = configured_bytes / 100 * ctl_max_percent / kPageBytes * kPageBytes;
+  if (allocation.balloon_max_bytes == kDefaultBalloonMax) return most;
+  // 0 % forbids ballooning on the whole host.
+  if (ctl_max_percent == 0) return 0;
+  return allocation.balloon_max_bytes < configured_bytes ? allocation.balloon_max_bytes
+                                                         : configured_bytes;
+}
+
+Status check_allocation(std::string_view vm, const Allocation& allocation,
+                        uint64_t configured_bytes) {
+  if (allocation.min_bytes > configured_bytes) {
+    return Error{fmt::format("{}: a min of {} exceeds its memory of {}", vm,
+                             format_size(allocation.min_bytes), format_size(configured_bytes))};
+  }
+  if (allocation.min_bytes > allocation.limit_bytes) {
+    return Error{fmt::format("{}: a min of {} exceeds its limit of {}", vm,
+                             format_size(allocation.min_bytes),
+                             format_size(allocation.limit_bytes))};
+  }
+  if (allocation.limit_bytes < kLimitMin) {
+    return Error{fmt::format("{}: a limit of {} is too small to run in: at least {} are needed", vm,
+                             format_size(allocation.limit_bytes), format_size(kLimitMin))};
+  }
+  if (allocation.balloon_max_bytes != kDefaultBalloonMax &&
+      allocation.balloon_max_bytes > configured_bytes) {
+    return Error{fmt::format("{}: a balloon of up to {} exceeds its memory of {}", vm,
+                             format_size(allocation.balloon_max_bytes),
+                             format_size(configured_bytes))};
+  }
+  for (const auto& [what, bytes] :
+       {std::pair{"min", allocation.min_bytes}, std::pair{"limit", allocation.limit_bytes},
+        std::pair{"balloon-max", allocation.balloon_max_bytes}}) {
+    if (bytes != ~uint64_t{0} && bytes % kPageBytes != 0) {
+      return Error{
+          fmt::format("{}: a {} of {} bytes is refused: whole pages of {} bytes are needed", vm,
+                      what, bytes, kPageBytes)};
+    }
+  }
+  if (allocation.shares.level == ShareLevel::kCustom &&
+      (allocation.shares.custom == 0 || allocation.shares.custom > kSharesMax)) {
+    return Error{fmt::format("{}: shares of {} are refused: 1 to {} are needed", vm,
+                             allocation.shares.custom, kSharesMax)};
+  }
+  return Done{};
+}
+
+}  // namespace ballast
