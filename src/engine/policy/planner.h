@@ -49,15 +49,17 @@ struct VmTarget {
   Bound bound = Bound::kShares;
 };
 
+inline constexpr uint64_t kNoFloor = ~uint64_t{0};
+
 struct VmDecision {
   VmTarget target;
   BalloonPlan balloon;
   uint64_t balloon_max_bytes = 0;
-  // Whether the balloon can be expected to take what is above the target: then paging waits for the
-  // hard state. Otherwise paging starts in the soft state.
-  bool balloon_serves = false;
-  // Above its limit and the balloon does not help (any more): page down to this, in any state.
-  uint64_t page_down_to_bytes = ~uint64_t{0};
+  // In the soft state the VM is paged down to this: its target and what its balloon can still take.
+  // In the states hard and low it is paged down to its target.
+  uint64_t soft_floor_bytes = kNoFloor;
+  // Above its limit: paged down to this in any state.
+  uint64_t limit_floor_bytes = kNoFloor;
 };
 
 struct HostSituation {
@@ -97,7 +99,9 @@ class Planner {
     Nanoseconds above_limit_since = 0;
   };
   void forecast(const HostSituation& host);
-  void decide(const HostSituation& host, const VmSituation& vm, Known& known, VmDecision& decision);
+  bool is_due(const HostSituation& host, std::span<const VmSituation> vms);
+  void decide(const HostSituation& host, const VmSituation& vm, Known& known,
+              VmDecision& decision) const;
 
   const Options& options_;
   std::map<std::string, Known> known_;
