@@ -46,7 +46,8 @@ Status Host::admit(const VmSpec& spec) const {
   }
   if (spec.allocation.min_bytes > spec.configured_bytes) {
     return Error{fmt::format("{}: min of {} is above its memory of {}", spec.name,
-                             format_size(spec.allocation.min_bytes), format_size(spec.configured_bytes))};
+                             format_size(spec.allocation.min_bytes),
+                             format_size(spec.configured_bytes))};
   }
   uint64_t reserved = own_bytes_;
   for (const Pager* pager : pagers_) {
@@ -64,8 +65,9 @@ Status Host::admit(const VmSpec& spec) const {
         "{} needs {} (min {} + overhead {}), but of the budget of {} the mins of {} VMs take {} "
         "and {} are kept "
         "free: {} unreserved. Give it a smaller --min, stop a VM, or raise ballastd's --memory",
-        spec.name, format_size(needed), format_size(spec.allocation.min_bytes), format_size(overhead),
-        format_size(ledger_.budget()), pagers_.size(), format_size(reserved), format_size(reserve),
+        spec.name, format_size(needed), format_size(spec.allocation.min_bytes),
+        format_size(overhead), format_size(ledger_.budget()), pagers_.size(), format_size(reserved),
+        format_size(reserve),
         format_size(ledger_.budget() - std::min(ledger_.budget(), reserved + reserve)))};
   }
   return Done{};
@@ -91,7 +93,8 @@ void Host::balance() {
     const VmReport report = pager->report();
     // Consumed includes the overhead, so all three do.
     demands.push_back({report.spec.configured_bytes + report.overhead_bytes,
-                       report.spec.allocation.min_bytes + report.overhead_bytes, report.consumed_bytes});
+                       report.spec.allocation.min_bytes + report.overhead_bytes,
+                       report.consumed_bytes});
   }
   const uint64_t memory =
       ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + reserve + min_free_);

@@ -360,7 +360,8 @@ TEST(Min, MemoryIsNeverReclaimedBelowIt) {
     vm.reclaim_all();
     const VmReport report = vm.pager->report();
     EXPECT_GE(report.resident_bytes + report.arena_bytes, vm.spec.allocation.min_bytes) << zip;
-    EXPECT_LE(report.resident_bytes + report.arena_bytes, vm.spec.allocation.min_bytes + 64 * kPageBytes);
+    EXPECT_LE(report.resident_bytes + report.arena_bytes,
+              vm.spec.allocation.min_bytes + 64 * kPageBytes);
     vm.pager->audit();
     vm.check_all();
   }

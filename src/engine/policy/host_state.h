@@ -10,6 +10,9 @@
 // A fall may cross several states at once. A rise goes one state at a time, and only when free
 // memory has exceeded the state's own threshold by a quarter of the gap to the one above
 // (hysteresis; ESX does not publish its margin).
+//
+// The set of 2002 has no clear state: its threshold is that of soft, so that a fall goes past it,
+// and next_state() passes through it on the way up. Whoever uses the states need not know.
 #pragma once
 
 #include <array>
@@ -26,7 +29,7 @@ inline constexpr size_t kHostStates = 5;
 std::string_view name_of(HostState state);
 
 // ESX's minFree: 6 % of the first 4 GB, 4 % up to 12 GB, 2 % up to 28 GB, 1 % of the rest; or
-// percent of everything when `percent` > 0 (Mem.MemMinFreePct).
+// percent of everything when `percent` > 0 (Mem.MemMinFreePct). Rounded down once, to the byte.
 uint64_t min_free_bytes(uint64_t memory_bytes, uint32_t percent);
 
 // Free bytes, all counted above what is kept for reclaim itself (`floor`).
@@ -34,16 +37,18 @@ struct Thresholds {
   // Falling below enter[state] enters that state; enter[kHigh] is where "plenty" begins and is
   // never compared on the way down.
   std::array<uint64_t, kHostStates> enter{};
-  // Rising to leave[state] leaves it for the state above.
+  // Rising to leave[state] leaves it for the state above; the maximum of uint64_t for kHigh.
   std::array<uint64_t, kHostStates> leave{};
 
   uint64_t enter_of(HostState state) const { return enter[static_cast<size_t>(state)]; }
   uint64_t leave_of(HostState state) const { return leave[static_cast<size_t>(state)]; }
 };
 // `memory_bytes` is what percentages are of; every threshold lies `floor_bytes` higher.
+// `min_free_percent` (Mem.MemMinFreePct) means nothing to kOsdi02, whose percentages are fixed.
 Thresholds make_thresholds(ThresholdSet set, uint64_t memory_bytes, uint32_t min_free_percent,
                            uint64_t floor_bytes);
 
+// A state whose threshold equals that of the state below it is never returned.
 HostState next_state(HostState now, uint64_t free_bytes, const Thresholds& thresholds);
 
 }  // namespace ballast::engine

@@ -43,16 +43,6 @@ std::vector<uint64_t> targets(uint64_t memory_bytes, std::span<const Demand> vms
   return result;
 }
 
-uint64_t min_free_bytes(uint64_t memory_bytes, uint32_t percent) {
-  if (percent > 0) return memory_bytes / 100 * percent;
-  constexpr uint64_t kGb = uint64_t{1} << 30;
-  const auto share = [&](uint64_t from, uint64_t to, uint64_t pct) {
-    return memory_bytes > from ? (std::min(memory_bytes, to) - from) / 100 * pct : 0;
-  };
-  return share(0, 4 * kGb, 6) + share(4 * kGb, 12 * kGb, 4) + share(12 * kGb, 28 * kGb, 2) +
-         share(28 * kGb, ~uint64_t{0}, 1);
-}
-
 const char* budget_state(uint64_t free_bytes, uint64_t min_free) {
   if (free_bytes >= min_free * 4) return "high";
   if (free_bytes >= min_free) return "clear";

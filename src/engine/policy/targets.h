@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/policy/host_state.h"
+
 namespace ballast::engine {
 
 struct Demand {
@@ -19,10 +21,6 @@ struct Demand {
 };
 
 std::vector<uint64_t> targets(uint64_t memory_bytes, std::span<const Demand> vms);
-
-// ESX's free-memory threshold minFree: 6 % of the first 4 GB, 4 % up to 12 GB, 2 % up to 28 GB, 1 %
-// of the rest; or percent of everything when `percent` > 0 (Mem.MemMinFreePct).
-uint64_t min_free_bytes(uint64_t memory_bytes, uint32_t percent);
 
 // The name of the state of the budget at this much free memory: high, clear, soft, hard, low (ESXi
 // 6 thresholds: 400 %, 100 %, 64 %, 32 %, 16 % of minFree).

@@ -113,31 +113,6 @@ TEST(Targets, NobodyAndNothing) {
   EXPECT_EQ(targets(0, vm), (std::vector<uint64_t>{0}));
 }
 
-TEST(MinFree, SlidingScale) {
-  const auto is = [](uint64_t memory, double mb) {
-    EXPECT_NEAR(static_cast<double>(min_free_bytes(memory, 0)) / static_cast<double>(kMb), mb,
-                0.001);
-  };
-  is(0, 0);
-  is(1 * kGb, 61.44);
-  is(4 * kGb, 245.76);
-  is(12 * kGb, 573.44);
-  is(28 * kGb, 901.12);
-  is(100 * kGb, 1638.4);
-}
-
-TEST(MinFree, PercentOfEverything) {
-  EXPECT_EQ(min_free_bytes(100 * kGb, 6), 6 * kGb);
-  EXPECT_EQ(min_free_bytes(1000, 50), 500u);
-}
-
-RC_GTEST_PROP(MinFreeProperty, GrowsWithMemory, ()) {
-  const auto memory = *rc::gen::inRange<uint64_t>(0, uint64_t{1} << 44);
-  const auto more = memory + *rc::gen::inRange<uint64_t>(0, uint64_t{1} << 40);
-  RC_ASSERT(min_free_bytes(memory, 0) <= min_free_bytes(more, 0));
-  RC_ASSERT(min_free_bytes(memory, 0) <= memory * 6 / 100);
-}
-
 TEST(BudgetState, ChangesAtTheThresholds) {
   const uint64_t min_free = 1000;
   const auto is = [&](uint64_t free, const char* state) {
