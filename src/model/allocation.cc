@@ -56,6 +56,14 @@ std::string format_shares(const Shares& shares) {
   return "normal";
 }
 
+Allocation apply(Allocation allocation, const AllocationChange& change) {
+  allocation.min_bytes = change.min_bytes.value_or(allocation.min_bytes);
+  allocation.limit_bytes = change.limit_bytes.value_or(allocation.limit_bytes);
+  allocation.shares = change.shares.value_or(allocation.shares);
+  allocation.balloon_max_bytes = change.balloon_max_bytes.value_or(allocation.balloon_max_bytes);
+  return allocation;
+}
+
 uint64_t balloon_max_bytes(const Allocation& allocation, uint64_t configured_bytes,
                            uint32_t ctl_max_percent) {
   const uint64_t most = configured_bytes / 100 * ctl_max_percent / kPageBytes * kPageBytes;
@@ -89,7 +97,7 @@ Status check_allocation(std::string_view vm, const Allocation& allocation,
   }
   for (const auto& [what, bytes] :
        {std::pair{"min", allocation.min_bytes}, std::pair{"limit", allocation.limit_bytes},
-        std::pair{"balloon-max", allocation.balloon_max_bytes}}) {
+        std::pair{"balloon maximum", allocation.balloon_max_bytes}}) {
     if (bytes != ~uint64_t{0} && bytes % kPageBytes != 0) {
       return Error{
           fmt::format("{}: a {} of {} bytes is refused: whole pages of {} bytes are needed", vm,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -36,6 +37,16 @@ struct Allocation {
   uint64_t balloon_max_bytes = kDefaultBalloonMax;  // sched.mem.maxmemctl
   bool operator==(const Allocation&) const = default;
 };
+
+// What `ballast set` changes; what is absent stays as it is.
+struct AllocationChange {
+  std::optional<uint64_t> min_bytes;
+  std::optional<uint64_t> limit_bytes;  // kNoLimit: none any more
+  std::optional<Shares> shares;
+  std::optional<uint64_t> balloon_max_bytes;  // kDefaultBalloonMax: the host's percentage again
+  bool operator==(const AllocationChange&) const = default;
+};
+Allocation apply(Allocation allocation, const AllocationChange& change);
 
 // The most guest memory the VM may ever hold.
 constexpr uint64_t max_bytes(const Allocation& allocation, uint64_t configured_bytes) {

@@ -110,29 +110,40 @@ constexpr Access kAccess[] = {
 };
 static_assert(std::size(kInfo) == std::size(kAccess));
 
-Result<const Access*> find(std::string_view name) {
-  if (name == "Mem.MinFreePct") name = "Mem.MemMinFreePct";  // both are in use among operators
-  for (size_t i = 0; i < std::size(kInfo); ++i) {
-    if (kInfo[i].name == name) return &kAccess[i];
-  }
-  std::string known;
-  for (const OptionInfo& info : kInfo)
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
-  return Error{fmt::format("unknown option '{}'; known are {}", name.substr(0, 40), known)};
-}
+const Access& access_of(const OptionInfo& info) { return kAccess[&info - kInfo]; }
 
 }  // namespace
 
 std::span<const OptionInfo> all_options() { return kInfo; }
 
+Result<const OptionInfo*> find_option(std::string_view name) {
+  if (name == "Mem.MinFreePct") name = "Mem.MemMinFreePct";  // both are in use among operators
+  const auto* found = std::ranges::find(kInfo, name, &OptionInfo::name);
+  if (found != std::end(kInfo)) return found;
+  std::string known;
+  for (const OptionInfo& info : kInfo) {
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
+  }
+  return Error{fmt::format("unknown option '{}'; known are {}", name.substr(0, 40), known)};
+}
+
 Status set_option(Options& options, std::string_view name, std::string_view value) {
-  BALLAST_TRY(const Access* access, find(name));
-  return access->set(options, name, value);
+  BALLAST_TRY(const OptionInfo* info, find_option(name));
+  return access_of(*info).set(options, name, value);
 }
 
 Result<std::string> get_option(const Options& options, std::string_view name) {
-  BALLAST_TRY(const Access* access, find(name));
-  return access->get(options);
+  BALLAST_TRY(const OptionInfo* info, find_option(name));
+  return access_of(*info).get(options);
+}
+
+OptionReport report_option(const Options& options, const OptionInfo& info) {
+  return {.name = std::string(info.name),
+          .value = access_of(info).get(options),
+          .default_value = access_of(info).get(Options{}),
+          .allowed = std::string(info.allowed),
+          .meaning = std::string(info.meaning),
+          .at_once = info.at_once};
 }
 
 }  // namespace ballast

@@ -68,10 +68,23 @@ struct OptionInfo {
   bool at_once;              // a change takes effect at once; else for VMs that start from then on
 };
 std::span<const OptionInfo> all_options();
+// Knows Mem.MinFreePct, the other name of Mem.MemMinFreePct, too. Refuses unknown names.
+Result<const OptionInfo*> find_option(std::string_view name);
 
 // Sets one option by name. Refuses unknown names and values out of range, saying what is allowed.
 Status set_option(Options& options, std::string_view name, std::string_view value);
 // The value as set_option() takes it. Refuses unknown names.
 Result<std::string> get_option(const Options& options, std::string_view name);
+
+// One option with its value, for whoever is not the daemon.
+struct OptionReport {
+  std::string name;
+  std::string value;
+  std::string default_value;
+  std::string allowed;
+  std::string meaning;
+  bool at_once = true;
+};
+OptionReport report_option(const Options& options, const OptionInfo& info);
 
 }  // namespace ballast

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "proto/control_requests.h"
 #include "proto/report_json.h"
 
 namespace ballast::proto {
@@ -19,42 +20,13 @@ json not_supported(std::string_view op) {
   return error_answer(fmt::format("this daemon does not support \"{}\"", op));
 }
 
-// Outside text inside our sentences: short, and no control characters.
-std::string in_quotes(std::string_view text) {
-  constexpr size_t kShown = 80;
-  std::string shown(text.substr(0, kShown));
-  std::replace_if(
-      shown.begin(), shown.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return fmt::format("'{}{}'", shown, text.size() > kShown ? "..." : "");
+// A VM the service knows, asked for in this request.
+Result<VmReport> asked_vm(const json& request, const ControlService& service) {
+  return find_vm(service.host(), request);
 }
 
-Result<std::string> text_member(const json& request, const char* name) {
-  const auto member = request.find(name);
-  if (member == request.end() || !member->is_string()) {
-    return Error{fmt::format("the request needs \"{}\", a text", name)};
-  }
-  return member->get<std::string>();
-}
-
-Result<uint64_t> number_member(const json& request, const char* name) {
-  const auto member = request.find(name);
-  if (member == request.end() || !member->is_number_unsigned()) {
-    return Error{fmt::format("the request needs \"{}\", a whole number from 0", name)};
-  }
-  return member->get<uint64_t>();
-}
-
-Result<VmReport> find_vm(const json& request, const ControlService& service) {
-  BALLAST_TRY(const std::string name, text_member(request, "vm"));
-  HostReport host = service.host();
-  for (VmReport& vm : host.vms) {
-    if (vm.spec.name == name) return std::move(vm);
-  }
-  if (host.vms.empty()) {
-    return Error{fmt::format("no VM is named {}: none is running", in_quotes(name))};
-  }
-  return Error{
-      fmt::format("no VM is named {}; 'ballast ls' lists those there are", in_quotes(name))};
+json ok_or_error(const Status& status) {
+  return status ? ok_answer() : error_answer(status.error().message);
 }
 
 json answer_version(const json&, const ControlService& service) {
@@ -81,7 +53,7 @@ json answer_host(const json&, const ControlService& service) {
 
 json answer_show(const json& request, const ControlService& service) {
   if (!service.host) return not_supported("show");
-  const auto vm = find_vm(request, service);
+  const auto vm = asked_vm(request, service);
   if (!vm) return error_answer(vm.error().message);
   json reply = ok_answer();
   reply["vm"] = to_json(*vm);
@@ -108,39 +80,108 @@ json answer_events(const json& request, const ControlService& service) {
 
 json answer_resume(const json& request, const ControlService& service) {
   if (!service.host || !service.resume) return not_supported("resume");
-  const auto vm = find_vm(request, service);
+  const auto vm = asked_vm(request, service);
   if (!vm) return error_answer(vm.error().message);
-  const Status resumed = service.resume(vm->spec.name);
-  return resumed ? ok_answer() : error_answer(resumed.error().message);
+  return ok_or_error(service.resume(vm->spec.name));
 }
 
 json answer_reclaim(const json& request, const ControlService& service) {
   if (!service.host || !service.reclaim) return not_supported("reclaim");
-  const auto vm = find_vm(request, service);
+  const auto vm = asked_vm(request, service);
   if (!vm) return error_answer(vm.error().message);
   const auto bytes = number_member(request, "bytes");
   if (!bytes) return error_answer(bytes.error().message);
-  const Status started = service.reclaim(vm->spec.name, *bytes);
-  return started ? ok_answer() : error_answer(started.error().message);
-}
-
-Result<VmSpec> requested_spec(const json& request) {
-  VmSpec spec;
-  BALLAST_TRY(spec.name, text_member(request, "name"));
-  BALLAST_TRY(spec.configured_bytes, number_member(request, "memory_bytes"));
-  if (request.contains("min_bytes")) {
-    BALLAST_TRY(spec.allocation.min_bytes, number_member(request, "min_bytes"));
-  }
-  BALLAST_TRY_STATUS(check_vm_spec(spec));
-  return spec;
+  return ok_or_error(service.reclaim(vm->spec.name, *bytes));
 }
 
 json answer_admit(const json& request, const ControlService& service) {
   if (!service.admit) return not_supported("admit");
-  const auto spec = requested_spec(request);
+  const auto spec = spec_from_json(request, {"op", "name", "memory_bytes"});
   if (!spec) return error_answer(spec.error().message);
-  const Status admitted = service.admit(*spec);
-  return admitted ? ok_answer() : error_answer(admitted.error().message);
+  return ok_or_error(service.admit(*spec));
+}
+
+json answer_reserve(const json& request, const ControlService& service) {
+  if (!service.reserve) return not_supported("reserve");
+  const auto spec = spec_from_json(request, {"op", "name", "memory_bytes", "seconds"});
+  if (!spec) return error_answer(spec.error().message);
+  if (spec->allocation != Allocation{.min_bytes = spec->allocation.min_bytes}) {
+    return error_answer("a reservation holds memory_bytes and min_bytes; give the rest at start");
+  }
+  const auto seconds = number_member(request, "seconds");
+  if (!seconds) return error_answer(seconds.error().message);
+  if (*seconds == 0 || *seconds > kReserveSecondsMax) {
+    return error_answer(fmt::format("a reservation for {} seconds is refused: 1 to {} are possible",
+                                    *seconds, kReserveSecondsMax));
+  }
+  return ok_or_error(service.reserve(*spec, *seconds));
+}
+
+json answer_unreserve(const json& request, const ControlService& service) {
+  if (!service.unreserve) return not_supported("unreserve");
+  const auto name = text_member(request, "name");
+  if (!name) return error_answer(name.error().message);
+  if (const Status good = check_vm_name(*name); !good) return error_answer(good.error().message);
+  return ok_or_error(service.unreserve(*name));
+}
+
+json answer_set(const json& request, const ControlService& service) {
+  if (!service.host || !service.set) return not_supported("set");
+  const auto vm = asked_vm(request, service);
+  if (!vm) return error_answer(vm.error().message);
+  const auto change = change_from_json(request, {"op", "vm"});
+  if (!change) return error_answer(change.error().message);
+  if (const Status good = check_change(*vm, *change); !good) {
+    return error_answer(good.error().message);
+  }
+  if (const Status set = service.set(vm->spec.name, *change); !set) {
+    return error_answer(set.error().message);
+  }
+  return answer_show(request, service);
+}
+
+json answer_whatif(const json& request, const ControlService& service) {
+  if (!service.host || !service.what_if) return not_supported("whatif");
+  const auto question = question_from_json(service.host(), request);
+  if (!question) return error_answer(question.error().message);
+  json reply = ok_answer();
+  reply["whatif"] = to_json(service.what_if(*question));
+  return reply;
+}
+
+json set_option(const OptionInfo& info, const std::string& value, const ControlService& service) {
+  if (!service.set_option) return not_supported("options");
+  Options options = service.options();
+  if (const Status good = ballast::set_option(options, info.name, value); !good) {
+    return error_answer(good.error().message);
+  }
+  const auto note = service.set_option(info.name, value);
+  if (!note) return error_answer(note.error().message);
+  json reply = ok_answer();
+  reply["option"] = to_json(report_option(service.options(), info));
+  reply["note"] = *note;
+  return reply;
+}
+
+json answer_options(const json& request, const ControlService& service) {
+  if (!service.options) return not_supported("options");
+  std::span<const OptionInfo> asked = all_options();
+  if (request.contains("name") || request.contains("value")) {
+    const auto name = text_member(request, "name");
+    if (!name) return error_answer(name.error().message);
+    const auto info = find_option(*name);
+    if (!info) return error_answer(info.error().message);
+    asked = {*info, 1};
+  }
+  if (request.contains("value")) {
+    const auto value = text_member(request, "value");
+    return value ? set_option(asked[0], *value, service) : error_answer(value.error().message);
+  }
+  json reply = ok_answer();
+  json& list = reply["options"] = json::array();
+  const Options options = service.options();
+  for (const OptionInfo& info : asked) list.push_back(to_json(report_option(options, info)));
+  return reply;
 }
 
 struct Operation {
@@ -149,9 +190,11 @@ struct Operation {
 };
 
 constexpr Operation kOperations[] = {
-    {"version", answer_version}, {"ls", answer_ls},           {"show", answer_show},
-    {"host", answer_host},       {"events", answer_events},   {"resume", answer_resume},
-    {"admit", answer_admit},     {"reclaim", answer_reclaim},
+    {"version", answer_version},     {"ls", answer_ls},         {"show", answer_show},
+    {"host", answer_host},           {"events", answer_events}, {"resume", answer_resume},
+    {"reclaim", answer_reclaim},     {"admit", answer_admit},   {"reserve", answer_reserve},
+    {"unreserve", answer_unreserve}, {"set", answer_set},       {"whatif", answer_whatif},
+    {"options", answer_options},
 };
 
 }  // namespace
@@ -162,12 +205,12 @@ json answer(const json& request, const ControlService& service) {
   }
   const auto op = text_member(request, "op");
   if (!op) return error_answer(op.error().message);
+  std::string known;
   for (const Operation& operation : kOperations) {
     if (operation.name == *op) return operation.answer(request, service);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", operation.name);
   }
-  return error_answer(fmt::format(
-      "unknown op {}; known are version, ls, show, host, events, resume, reclaim, admit",
-      in_quotes(*op)));
+  return error_answer(fmt::format("unknown op {}; known are {}", in_quotes(*op), known));
 }
 
 json error_answer(std::string_view message) {
@@ -197,16 +240,7 @@ Status check_vm_spec(const VmSpec& spec) {
         "VM {}: memory of {} bytes is refused: whole pages of {} bytes are needed, below 16 TB",
         spec.name, spec.configured_bytes, kPageBytes)};
   }
-  if (spec.allocation.min_bytes > spec.configured_bytes) {
-    return Error{fmt::format("VM {}: a min of {} exceeds its memory of {}", spec.name,
-                             format_size(spec.allocation.min_bytes), format_size(spec.configured_bytes))};
-  }
-  if (spec.allocation.min_bytes % kPageBytes != 0) {
-    return Error{
-        fmt::format("VM {}: a min of {} bytes is refused: whole pages of {} bytes are needed",
-                    spec.name, spec.allocation.min_bytes, kPageBytes)};
-  }
-  return Done{};
+  return check_allocation("VM " + spec.name, spec.allocation, spec.configured_bytes);
 }
 
 }  // namespace ballast::proto

@@ -5,10 +5,19 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "base/units.h"
 #include "proto/control.h"
+#include "proto/control_requests.h"
 #include "proto/report_json.h"
 
 namespace {
+
+void check_spec(const ballast::VmSpec& spec) {
+  const auto& allocation = spec.allocation;
+  BALLAST_CHECK(spec.configured_bytes > 0 && spec.configured_bytes % ballast::kPageBytes == 0);
+  BALLAST_CHECK(allocation.min_bytes <= ballast::max_bytes(allocation, spec.configured_bytes));
+  BALLAST_CHECK(ballast::share_count(allocation.shares, spec.configured_bytes) > 0);
+}
 
 ballast::proto::ControlService make_service() {
   using namespace ballast;
@@ -17,8 +26,9 @@ ballast::proto::ControlService make_service() {
   service.host = [] {
     HostReport host;
     host.vms.resize(2);
-    host.vms[0].spec.name = "a";
-    host.vms[1].spec.name = "b";
+    host.vms[0].spec = {.name = "a", .configured_bytes = 1 << 20};
+    host.vms[1].spec = {
+        .name = "b", .configured_bytes = 1 << 30, .allocation = {.min_bytes = 8192}};
     return host;
   };
   service.events = [](uint64_t since) {
@@ -30,8 +40,31 @@ ballast::proto::ControlService make_service() {
     return Error{vm + " is not paused"};
   };
   service.admit = [](const VmSpec& spec) -> Status {
-    BALLAST_CHECK(spec.configured_bytes >= spec.allocation.min_bytes);
+    check_spec(spec);
     return Done{};
+  };
+  service.reserve = [](const VmSpec& spec, uint64_t seconds) -> Status {
+    check_spec(spec);
+    BALLAST_CHECK(seconds > 0 && seconds <= proto::kReserveSecondsMax);
+    return Done{};
+  };
+  service.unreserve = [](const std::string&) -> Status { return Error{"no such reservation"}; };
+  service.set = [](const std::string& vm, const AllocationChange& change) -> Status {
+    BALLAST_CHECK(vm == "a" || vm == "b");
+    BALLAST_CHECK(change != AllocationChange{});
+    BALLAST_CHECK(change.min_bytes.value_or(0) <= change.limit_bytes.value_or(kNoLimit));
+    return Done{};
+  };
+  service.what_if = [](const WhatIfQuestion& question) {
+    for (const VmSpec& spec : question.add) check_spec(spec);
+    BALLAST_CHECK(question.set.size() <= 2);
+    return WhatIfAnswer{};
+  };
+  service.options = [] { return Options{}; };
+  service.set_option = [](std::string_view name, std::string_view value) -> Result<std::string> {
+    Options options;
+    BALLAST_CHECK(set_option(options, name, value));
+    return std::string();
   };
   return service;
 }
@@ -49,5 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   BALLAST_CHECK(parsed.is_object() && parsed.contains("ok"));
   (void)ballast::proto::host_report_from_json(request);
   (void)ballast::proto::event_from_json(request);
+  (void)ballast::proto::option_from_json(request);
+  (void)ballast::proto::what_if_from_json(request);
   return 0;
 }

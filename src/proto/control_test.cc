@@ -15,12 +15,13 @@ class Control : public ::testing::Test {
  protected:
   Control() {
     service_.version = "1.2.3";
-    service_.host = [] {
+    service_.host = [this] {
       HostReport host;
       host.budget_bytes = 512u << 20;
       host.vms.resize(2);
-      host.vms[0].spec.name = "web1";
-      host.vms[1].spec.name = "web2";
+      host.vms[0].spec = {
+          .name = "web1", .configured_bytes = 256u << 20, .allocation = web1_allocation_};
+      host.vms[1].spec = {.name = "web2", .configured_bytes = 128u << 20};
       return host;
     };
     service_.events = [](uint64_t since) {
@@ -49,6 +50,7 @@ class Control : public ::testing::Test {
   ControlService service_;
   std::string resumed_;
   VmSpec admitted_;
+  Allocation web1_allocation_ = {.min_bytes = 64u << 20};
 };
 
 TEST_F(Control, AnswersWithReports) {
@@ -84,17 +86,32 @@ TEST_F(Control, AdmitsOnlyWhatMakesSense) {
   EXPECT_EQ(admitted_.configured_bytes, 1u << 20);
   EXPECT_EQ(admitted_.allocation.min_bytes, 4096u);
   admitted_ = {};
-  for (const char* text : {R"({"op":"admit","memory_bytes":4096})", R"({"op":"admit","name":"db"})",
-                           R"({"op":"admit","name":"../x","memory_bytes":4096})",
-                           R"({"op":"admit","name":"db","memory_bytes":0})",
-                           R"({"op":"admit","name":"db","memory_bytes":4097})",
-                           R"({"op":"admit","name":"db","memory_bytes":-4096})",
-                           R"({"op":"admit","name":"db","memory_bytes":18446744073709547520})",
-                           R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":8192})",
-                           R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":1})"}) {
+  for (const char* text :
+       {R"({"op":"admit","memory_bytes":4096})", R"({"op":"admit","name":"db"})",
+        R"({"op":"admit","name":"../x","memory_bytes":4096})",
+        R"({"op":"admit","name":"db","memory_bytes":0})",
+        R"({"op":"admit","name":"db","memory_bytes":4097})",
+        R"({"op":"admit","name":"db","memory_bytes":-4096})",
+        R"({"op":"admit","name":"db","memory_bytes":18446744073709547520})",
+        R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":8192})",
+        R"({"op":"admit","name":"db","memory_bytes":4096,"min_bytes":1})",
+        R"({"op":"admit","name":"db","memory_bytes":4096,"shares":0})",
+        R"({"op":"admit","name":"db","memory_bytes":4096,"limits_bytes":4096})"}) {
     EXPECT_NE(error_of(text), "") << text;
   }
   EXPECT_EQ(admitted_.name, "");
+}
+
+TEST_F(Control, AdmissionSeesTheWholeAllocation) {
+  EXPECT_EQ(ask(R"({"op":"admit","name":"db","memory_bytes":2097152,"limit_bytes":1048576,
+                    "shares":"high","balloon_max_bytes":4096})")["ok"],
+            true);
+  EXPECT_EQ(admitted_.allocation, (Allocation{.limit_bytes = 1u << 20,
+                                              .shares = {ShareLevel::kHigh, 0},
+                                              .balloon_max_bytes = 4096}));
+  EXPECT_EQ(error_of(R"({"op":"admit","name":"db","memory_bytes":4194304,"min_bytes":2097152,
+                         "limit_bytes":1048576})"),
+            "VM db: a min of 2 MB exceeds its limit of 1 MB");
 }
 
 TEST_F(Control, WrongRequestsAreExplained) {
@@ -118,7 +135,8 @@ TEST_F(Control, HostileNamesComeBackShortAndHarmless) {
 
 TEST_F(Control, MissingFunctionsAreNotSupported) {
   service_ = {};
-  for (const char* op : {"ls", "host", "show", "events", "resume", "admit"}) {
+  for (const char* op : {"ls", "host", "show", "events", "resume", "reclaim", "admit", "reserve",
+                         "unreserve", "set", "whatif", "options"}) {
     const json reply = answer({{"op", op}, {"vm", "a"}}, service_);
     EXPECT_THAT(reply.value("error", ""), HasSubstr("does not support")) << op;
   }

@@ -110,6 +110,42 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("message", r.message);
 }
 
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, OptionReport>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("name", r.name);
+  visit("value", r.value);
+  visit("default", r.default_value);
+  visit("allowed", r.allowed);
+  visit("meaning", r.meaning);
+  visit("at_once", r.at_once);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, WhatIfRow>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("name", r.name);
+  visit("configured_bytes", r.configured_bytes);
+  visit("min_bytes", r.min_bytes);
+  visit.or_none("limit_bytes", r.limit_bytes);
+  visit("shares", r.shares);
+  visit("is_new", r.is_new);
+  visit("target_now_bytes", r.target_now_bytes);
+  visit("target_then_bytes", r.target_then_bytes);
+  visit("want_bytes", r.want_bytes);
+  visit("bound_now", r.bound_now);
+  visit("bound_then", r.bound_then);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, WhatIfAnswer>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("rows", r.rows);
+  visit("refusal", r.refusal);
+  visit("divided_now_bytes", r.divided_now_bytes);
+  visit("divided_then_bytes", r.divided_then_bytes);
+}
+
 constexpr uint64_t kNone = ~uint64_t{0};
 static_assert(kNone == kNoLimit && kNone == kDefaultBalloonMax);
 
@@ -119,14 +155,11 @@ class Writer {
   void operator()(const char* name, const Field& field) {
     json_[name] = field;
   }
-  void operator()(const char* name, const std::vector<VmReport>& vms) {
-    nlohmann::json& array = json_[name] = nlohmann::json::array();
-    for (const VmReport& vm : vms) array.push_back(to_json(vm));
-  }
   void operator()(const char* name, const Shares& shares) { json_[name] = format_shares(shares); }
-  void operator()(const char* name, const std::vector<Reservation>& reservations) {
+  template <typename Report>
+  void operator()(const char* name, const std::vector<Report>& reports) {
     nlohmann::json& array = json_[name] = nlohmann::json::array();
-    for (const Reservation& one : reservations) {
+    for (const Report& one : reports) {
       Writer writer;
       visit_fields(one, writer);
       array.push_back(writer.take());
@@ -184,7 +217,8 @@ class Reader {
     if (shares) field = *shares;
     return shares.has_value();
   }
-  bool assign(const nlohmann::json& member, std::vector<Reservation>& field) {
+  template <typename Report>
+  bool assign(const nlohmann::json& member, std::vector<Report>& field) {
     if (!member.is_array()) return false;
     for (const nlohmann::json& element : member) {
       if (!element.is_object()) return false;
@@ -204,18 +238,6 @@ class Reader {
     const auto wide = member.get<int64_t>();
     field = static_cast<int32_t>(wide);
     return field == wide;
-  }
-  bool assign(const nlohmann::json& member, std::vector<VmReport>& field) {
-    if (!member.is_array()) return false;
-    for (const nlohmann::json& element : member) {
-      auto vm = vm_report_from_json(element);
-      if (!vm) {
-        error_ = vm.error();
-        return true;
-      }
-      field.push_back(*std::move(vm));
-    }
-    return true;
   }
 
   const nlohmann::json& json_;
@@ -246,12 +268,20 @@ Result<Report> read(const nlohmann::json& json) {
 nlohmann::json to_json(const VmReport& report) { return write(report); }
 nlohmann::json to_json(const HostReport& report) { return write(report); }
 nlohmann::json to_json(const Event& event) { return write(event); }
+nlohmann::json to_json(const OptionReport& option) { return write(option); }
+nlohmann::json to_json(const WhatIfAnswer& answer) { return write(answer); }
 
 Result<VmReport> vm_report_from_json(const nlohmann::json& json) { return read<VmReport>(json); }
 Result<HostReport> host_report_from_json(const nlohmann::json& json) {
   return read<HostReport>(json);
 }
 Result<Event> event_from_json(const nlohmann::json& json) { return read<Event>(json); }
+Result<OptionReport> option_from_json(const nlohmann::json& json) {
+  return read<OptionReport>(json);
+}
+Result<WhatIfAnswer> what_if_from_json(const nlohmann::json& json) {
+  return read<WhatIfAnswer>(json);
+}
 
 std::string to_line(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

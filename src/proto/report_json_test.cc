@@ -40,17 +40,29 @@ TEST(ReportJson, HasEveryFieldOfTheStructs) {
                                             1 + count_members<Allocation>());
   EXPECT_EQ(to_json(HostReport{}).size(), count_members<HostReport>());
   EXPECT_EQ(to_json(Event{}).size(), count_members<Event>());
+  EXPECT_EQ(to_json(OptionReport{}).size(), count_members<OptionReport>());
+  EXPECT_EQ(to_json(WhatIfAnswer{}).size(), count_members<WhatIfAnswer>());
+  EXPECT_EQ(to_json(WhatIfAnswer{.rows = {{}}})["rows"][0].size(), count_members<WhatIfRow>());
+  EXPECT_EQ(to_json(HostReport{.reservations = {{}}})["reservations"][0].size(),
+            count_members<Reservation>());
 }
 
 TEST(ReportJson, SurvivesTheWayThereAndBack) {
   nlohmann::json host = fill(to_json(HostReport{}));
   host["vms"] = {fill(to_json(VmReport{})), to_json(VmReport{})};
+  host["reservations"] = {
+      {{"vm", "db"}, {"configured_bytes", 1u}, {"min_bytes", 2u}, {"left_ns", 3u}}};
   const auto read = host_report_from_json(host);
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(to_json(*read), host);
   EXPECT_EQ(read->vms[0].spec.name, "text of name");
   const nlohmann::json event = fill(to_json(Event{}));
   EXPECT_EQ(to_json(*event_from_json(event)), event);
+  const nlohmann::json option = fill(to_json(OptionReport{}));
+  EXPECT_EQ(to_json(*option_from_json(option)), option);
+  nlohmann::json answer = fill(to_json(WhatIfAnswer{.rows = {{}, {}}}));
+  answer["rows"][0] = fill(answer["rows"][0]);
+  EXPECT_EQ(to_json(*what_if_from_json(answer)), answer);
 }
 
 TEST(ReportJson, BytesArePlainNumbers) {
@@ -78,6 +90,8 @@ TEST(ReportJson, NamesTheMemberOfTheWrongType) {
   EXPECT_FALSE(vm_report_from_json({{"pid", 1ull << 40}}));
   EXPECT_FALSE(host_report_from_json({{"vms", {1}}}));
   EXPECT_FALSE(host_report_from_json({{"vms", "none"}}));
+  EXPECT_FALSE(host_report_from_json({{"reservations", {{{"vm", 1}}}}}));
+  EXPECT_FALSE(vm_report_from_json({{"share_setting", "some"}}));
   EXPECT_FALSE(host_report_from_json(nlohmann::json::array()));
   EXPECT_FALSE(event_from_json({{"kind", 1}}));
 }
