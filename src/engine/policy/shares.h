@@ -27,8 +27,8 @@ struct Tax {
 
 // One VM as the solver sees it; bytes of machine memory, overhead included everywhere.
 struct Claim {
-  double shares = 1;          // > 0
-  uint64_t active_bytes = 0;  // never taxed
+  double shares = 1;          // > 0, finite
+  uint64_t active_bytes = 0;  // never taxed; may exceed max_bytes
   uint64_t min_bytes = 0;     // ≤ max_bytes
   uint64_t max_bytes = 0;     // what it could use at most: limit, size, and what it wants
 };
@@ -36,9 +36,14 @@ struct Claim {
 // What one byte costs `claim` in shares when it holds `bytes` (> 0): ρ.
 double price(const Claim& claim, double bytes, const Tax& tax);
 
-// The targets: min ≤ target ≤ max for each, whole pages, and the sum is `memory_bytes` (rounded
-// down to what pages allow), or less when all have their max, or the sum of the mins when that is
-// more. Deterministic. O(n) per step of a bisection of at most 64 steps.
+// The targets, in whole pages: min (rounded up) ≤ target ≤ max (rounded down, but not below min),
+// and the sum is `memory_bytes` (rounded down), or less when all have their max, or the sum of the
+// mins when that is more.
+//
+// The same as handing out page after page to whoever pays most for his next one, and therefore
+// monotone to the page: more memory, or more shares of one's own, never lower one's target; more
+// shares of another never raise it. Between equals more shares go first, then smaller active, min,
+// max, then the earlier one: deterministic. O(n) per step of a bisection of at most 64 steps.
 std::vector<uint64_t> solve_targets(uint64_t memory_bytes, std::span<const Claim> claims,
                                     const Tax& tax);
 
