@@ -25,10 +25,14 @@ inline constexpr uint64_t kSmallestRegionBytes = 1 << 20;
 inline constexpr int kKeptMax = 3;  // tables, arena, swap: a prefix of this list
 
 // ---- settings.cc: what the environment says.
+inline constexpr uint64_t kUnset = UINT64_MAX;
 struct Settings {
   bool active = false;  // BALLAST_SOCKET was set
   uint64_t memory_bytes = 0;
   uint64_t min_bytes = 0;
+  uint64_t limit_bytes = kUnset;
+  uint64_t balloon_max_bytes = kUnset;
+  char shares[16] = {};
   char socket[108] = {};  // sun_path's size
   char name[128] = {};
   char uuid[64] = {};

@@ -57,6 +57,9 @@ TEST_F(AgentTest, HandsOverInFirecrackersForm) {
   EXPECT_EQ(identity["min_bytes"], 1048576);
   EXPECT_EQ(identity["qmp"], "/run/q.sock");
   EXPECT_EQ(identity["ram_fd"], 1);
+  EXPECT_FALSE(identity.contains("limit_bytes"));
+  EXPECT_FALSE(identity.contains("shares"));
+  EXPECT_FALSE(identity.contains("balloon_max_bytes"));
   EXPECT_TRUE(identity["kept"].empty());
   ASSERT_EQ(hand_off.fds.size(), 3U);  // userfaultfd, RAM, discards
   daemon_.send_accept();
@@ -64,6 +67,50 @@ TEST_F(AgentTest, HandsOverInFirecrackersForm) {
   EXPECT_EQ(reply, "ok " + std::to_string(region["base_host_virt_addr"].get<uint64_t>()));
   toucher.send("env LD_PRELOAD");
   EXPECT_EQ(toucher.reply(), "ok ");  // QEMU's children are not to be managed
+}
+
+TEST_F(AgentTest, HandsOverTheAllocationThatTheVmHasOfItsOwn) {
+  auto environment = daemon_.environment("vm", kMemoryBytes);
+  environment["BALLAST_VM_LIMIT"] = "2097152";
+  environment["BALLAST_VM_SHARES"] = "high";
+  environment["BALLAST_VM_BALLOON_MAX"] = "0";
+  Toucher toucher(environment);
+  const HandOff hand_off = map_and_accept(toucher, daemon_, 0, 1024);
+  const auto& identity = hand_off.json[0]["ballast"];
+  EXPECT_EQ(identity["limit_bytes"], 2097152);
+  EXPECT_EQ(identity["shares"], "high");
+  EXPECT_EQ(identity["balloon_max_bytes"], 0);
+  toucher.send("env BALLAST_VM_LIMIT");
+  EXPECT_EQ(toucher.reply(), "ok ");
+}
+
+TEST_F(AgentTest, EmptyVariablesAreUnsetOnes) {
+  auto environment = daemon_.environment("vm", kMemoryBytes);
+  for (const char* name :
+       {"BALLAST_VM_LIMIT", "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX", "BALLAST_VM_MIN"}) {
+    environment[name] = "";
+  }
+  Toucher toucher(environment);
+  const HandOff hand_off = map_and_accept(toucher, daemon_, 0, 1024);
+  const auto& identity = hand_off.json[0]["ballast"];
+  EXPECT_EQ(identity["min_bytes"], 0);
+  EXPECT_FALSE(identity.contains("limit_bytes"));
+  EXPECT_FALSE(identity.contains("shares"));
+}
+
+TEST_F(AgentTest, VariablesThatMakeNoSenseEndTheProcess) {
+  for (const auto& [name, value] :
+       std::map<std::string, std::string>{{"BALLAST_VM_MEMORY", ""},
+                                          {"BALLAST_VM_LIMIT", "2M"},
+                                          {"BALLAST_VM_BALLOON_MAX", "-1"},
+                                          {"BALLAST_VM_SHARES", "more than enough for all"}}) {
+    auto environment = daemon_.environment("vm", kMemoryBytes);
+    environment[name] = value;
+    Toucher toucher(environment);
+    toucher.send("map 0 1024");
+    EXPECT_EQ(toucher.wait_exit(), 1) << name;
+    EXPECT_NE(toucher.errors().find(name), std::string::npos) << name;
+  }
 }
 
 TEST_F(AgentTest, EveryFirstTouchComesToTheDaemon) {

@@ -89,6 +89,16 @@ void write_identity(Text& text, int ram_fd) {
            static_cast<unsigned long long>(s.memory_bytes),
            static_cast<unsigned long long>(s.min_bytes));
   text.add_quoted(s.qmp);
+  if (s.limit_bytes != kUnset) {
+    text.add(",\"limit_bytes\":%llu", static_cast<unsigned long long>(s.limit_bytes));
+  }
+  if (s.shares[0] != '\0') {
+    text.add(",\"shares\":");
+    text.add_quoted(s.shares);
+  }
+  if (s.balloon_max_bytes != kUnset) {
+    text.add(",\"balloon_max_bytes\":%llu", static_cast<unsigned long long>(s.balloon_max_bytes));
+  }
   text.add(",\"ram_fd\":%d,\"kept\":[", ram_fd);
   for (int i = 0; i < kept_count; ++i) text.add("%s\"%s\"", i == 0 ? "" : ",", kKeptNames[i]);
   text.add("]}");

@@ -26,10 +26,9 @@ void print(const char* format, va_list arguments) {
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line, length);
 }
 
-uint64_t read_bytes(const char* variable, bool required) {
+uint64_t read_bytes(const char* variable, uint64_t unless_set) {
   const char* text = getenv(variable);
-  if (text == nullptr && !required) return 0;
-  if (text == nullptr) die("%s is not set; start the VM through ballast-qemu", variable);
+  if (text == nullptr || *text == '\0') return unless_set;
   char* end = nullptr;
   errno = 0;
   const unsigned long long value = strtoull(text, &end, 10);
@@ -55,9 +54,15 @@ void read_environment() {
   read_text(s.name, "BALLAST_VM_NAME");
   read_text(s.uuid, "BALLAST_VM_UUID");
   read_text(s.qmp, "BALLAST_QMP");
-  s.memory_bytes = read_bytes("BALLAST_VM_MEMORY", true);
-  s.min_bytes = read_bytes("BALLAST_VM_MIN", false);
+  read_text(s.shares, "BALLAST_VM_SHARES");
+  s.memory_bytes = read_bytes("BALLAST_VM_MEMORY", kUnset);
+  s.min_bytes = read_bytes("BALLAST_VM_MIN", 0);
+  s.limit_bytes = read_bytes("BALLAST_VM_LIMIT", kUnset);
+  s.balloon_max_bytes = read_bytes("BALLAST_VM_BALLOON_MAX", kUnset);
   if (s.name[0] == '\0') die("BALLAST_VM_NAME is not set; start the VM through ballast-qemu");
+  if (s.memory_bytes == kUnset) {
+    die("BALLAST_VM_MEMORY is not set; start the VM through ballast-qemu");
+  }
   if (s.memory_bytes == 0 || s.memory_bytes % kPageBytes != 0) {
     die("BALLAST_VM_MEMORY=%llu is not a positive multiple of %llu bytes",
         static_cast<unsigned long long>(s.memory_bytes),
@@ -75,7 +80,8 @@ const Settings& settings() {
 
 void forget_environment() {
   for (const char* variable : {"LD_PRELOAD", "BALLAST_SOCKET", "BALLAST_VM_NAME", "BALLAST_VM_UUID",
-                               "BALLAST_VM_MEMORY", "BALLAST_VM_MIN", "BALLAST_QMP"}) {
+                               "BALLAST_VM_MEMORY", "BALLAST_VM_MIN", "BALLAST_VM_LIMIT",
+                               "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX", "BALLAST_QMP"}) {
     unsetenv(variable);
   }
 }

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "proto/client.h"
+#include "proto/control_requests.h"
 #include "proto/run_dir.h"
 
 namespace ballast::cli {
@@ -35,23 +36,31 @@ Result<std::string> find_launcher() {
 }
 
 Status ask_for_room(const VmSpec& spec, const std::string& run_dir) {
-  const auto reply = proto::call(run_dir, {{"op", "admit"},
-                                           {"name", spec.name},
-                                           {"memory_bytes", spec.configured_bytes},
-                                           {"min_bytes", spec.allocation.min_bytes}});
+  nlohmann::json request = proto::to_json(spec);
+  request["op"] = "admit";
+  const auto reply = proto::call(run_dir, request);
   if (!reply) return reply.error();
   return Done{};
+}
+
+std::string text_unless(uint64_t none, uint64_t bytes) {
+  return bytes == none ? std::string() : std::to_string(bytes);
 }
 
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& spec,
                                                                 const std::string& run_dir) {
+  const Allocation& allocation = spec.allocation;
+  // All are set, if need be to nothing: what the caller's environment holds is not this VM's.
   return {{"BALLAST_RUN_DIR", run_dir},
           {"BALLAST_SOCKET", proto::agent_socket_path(run_dir)},
           {"BALLAST_VM_NAME", spec.name},
           {"BALLAST_VM_MEMORY", std::to_string(spec.configured_bytes)},
-          {"BALLAST_VM_MIN", std::to_string(spec.allocation.min_bytes)},
+          {"BALLAST_VM_MIN", std::to_string(allocation.min_bytes)},
+          {"BALLAST_VM_LIMIT", text_unless(kNoLimit, allocation.limit_bytes)},
+          {"BALLAST_VM_SHARES", format_shares(allocation.shares)},
+          {"BALLAST_VM_BALLOON_MAX", text_unless(kDefaultBalloonMax, allocation.balloon_max_bytes)},
           {"BALLAST_VM_UUID", spec.uuid}};
 }
 

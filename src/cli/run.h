@@ -10,7 +10,8 @@
 
 namespace ballast::cli {
 
-// What ballast-qemu and the agent in QEMU are told. Sizes in bytes, decimal.
+// What ballast-qemu and the agent in QEMU are told. Sizes in bytes, decimal; empty: no limit, or
+// the host's balloon maximum.
 std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& spec,
                                                                 const std::string& run_dir);
 

@@ -7,6 +7,7 @@ namespace ballast::cli {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsSupersetOf;
 using ::testing::Pair;
 
 RunArguments web1() {
@@ -23,8 +24,21 @@ TEST(Run, TellsTheAgentWhatItReads) {
       vm_environment(web1().spec, "/run/x"),
       ElementsAre(Pair("BALLAST_RUN_DIR", "/run/x"), Pair("BALLAST_SOCKET", "/run/x/agent.sock"),
                   Pair("BALLAST_VM_NAME", "web1"), Pair("BALLAST_VM_MEMORY", "268435456"),
-                  Pair("BALLAST_VM_MIN", "67108864"),
+                  Pair("BALLAST_VM_MIN", "67108864"), Pair("BALLAST_VM_LIMIT", ""),
+                  Pair("BALLAST_VM_SHARES", "normal"), Pair("BALLAST_VM_BALLOON_MAX", ""),
                   Pair("BALLAST_VM_UUID", "12345678-1234-1234-1234-123456789abc")));
+}
+
+TEST(Run, TellsTheWholeAllocation) {
+  VmSpec spec = web1().spec;
+  spec.allocation = {.min_bytes = 4096,
+                     .limit_bytes = 128u << 20,
+                     .shares = {ShareLevel::kCustom, 2000},
+                     .balloon_max_bytes = 0};
+  EXPECT_THAT(
+      vm_environment(spec, "/run/x"),
+      IsSupersetOf({Pair("BALLAST_VM_MIN", "4096"), Pair("BALLAST_VM_LIMIT", "134217728"),
+                    Pair("BALLAST_VM_SHARES", "2000"), Pair("BALLAST_VM_BALLOON_MAX", "0")}));
 }
 
 TEST(Run, AddsMemoryOnlyWhenTheUserDidNot) {

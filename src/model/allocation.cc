@@ -9,6 +9,21 @@ namespace ballast {
 namespace {
 constexpr uint64_t kMebibyte = uint64_t{1} << 20;
 constexpr uint64_t kLimitMin = kMebibyte;
+
+// Without rounding, so that two sizes that differ look different: "1536 MB", "4100 KB".
+std::string exact_size(uint64_t bytes) {
+  constexpr const char* kUnits[] = {"bytes", "KB", "MB", "GB", "TB"};
+  size_t unit = 0;
+  for (; bytes != 0 && bytes % 1024 == 0 && unit < 4; ++unit) bytes /= 1024;
+  return fmt::format("{} {}", bytes, kUnits[unit]);
+}
+
+Status check_whole_pages(std::string_view vm, const char* what, uint64_t bytes) {
+  if (bytes % kPageBytes == 0) return Done{};
+  return Error{fmt::format("{}: a {} of {} bytes is refused: whole pages of {} bytes are needed",
+                           vm, what, bytes, kPageBytes)};
+}
+
 }  // namespace
 
 uint64_t share_count(const Shares& shares, uint64_t configured_bytes) {
@@ -76,33 +91,29 @@ uint64_t balloon_max_bytes(const Allocation& allocation, uint64_t configured_byt
 
 Status check_allocation(std::string_view vm, const Allocation& allocation,
                         uint64_t configured_bytes) {
+  const bool is_limited = allocation.limit_bytes != kNoLimit;
+  const bool has_balloon_max = allocation.balloon_max_bytes != kDefaultBalloonMax;
+  BALLAST_TRY_STATUS(check_whole_pages(vm, "min", allocation.min_bytes));
+  if (is_limited) BALLAST_TRY_STATUS(check_whole_pages(vm, "limit", allocation.limit_bytes));
+  if (has_balloon_max) {
+    BALLAST_TRY_STATUS(check_whole_pages(vm, "balloon maximum", allocation.balloon_max_bytes));
+  }
   if (allocation.min_bytes > configured_bytes) {
     return Error{fmt::format("{}: a min of {} exceeds its memory of {}", vm,
-                             format_size(allocation.min_bytes), format_size(configured_bytes))};
+                             exact_size(allocation.min_bytes), exact_size(configured_bytes))};
   }
   if (allocation.min_bytes > allocation.limit_bytes) {
     return Error{fmt::format("{}: a min of {} exceeds its limit of {}", vm,
-                             format_size(allocation.min_bytes),
-                             format_size(allocation.limit_bytes))};
+                             exact_size(allocation.min_bytes), exact_size(allocation.limit_bytes))};
   }
   if (allocation.limit_bytes < kLimitMin) {
     return Error{fmt::format("{}: a limit of {} is too small to run in: at least {} are needed", vm,
-                             format_size(allocation.limit_bytes), format_size(kLimitMin))};
+                             exact_size(allocation.limit_bytes), exact_size(kLimitMin))};
   }
-  if (allocation.balloon_max_bytes != kDefaultBalloonMax &&
-      allocation.balloon_max_bytes > configured_bytes) {
+  if (has_balloon_max && allocation.balloon_max_bytes > configured_bytes) {
     return Error{fmt::format("{}: a balloon of up to {} exceeds its memory of {}", vm,
-                             format_size(allocation.balloon_max_bytes),
-                             format_size(configured_bytes))};
-  }
-  for (const auto& [what, bytes] :
-       {std::pair{"min", allocation.min_bytes}, std::pair{"limit", allocation.limit_bytes},
-        std::pair{"balloon maximum", allocation.balloon_max_bytes}}) {
-    if (bytes != ~uint64_t{0} && bytes % kPageBytes != 0) {
-      return Error{
-          fmt::format("{}: a {} of {} bytes is refused: whole pages of {} bytes are needed", vm,
-                      what, bytes, kPageBytes)};
-    }
+                             exact_size(allocation.balloon_max_bytes),
+                             exact_size(configured_bytes))};
   }
   if (allocation.shares.level == ShareLevel::kCustom &&
       (allocation.shares.custom == 0 || allocation.shares.custom > kSharesMax)) {

@@ -94,6 +94,8 @@ TEST(Allocation, AcceptsWhatCanBe) {
 TEST(Allocation, EveryRefusalNamesVmRuleAndNumbers) {
   EXPECT_EQ(refusal({.min_bytes = 2 * kGigabyte}),
             "web1: a min of 2 GB exceeds its memory of 1 GB");
+  EXPECT_EQ(refusal({.min_bytes = kGigabyte + 4096}),
+            "web1: a min of 1048580 KB exceeds its memory of 1 GB");
   EXPECT_EQ(refusal({.min_bytes = 512 * kMegabyte, .limit_bytes = 256 * kMegabyte}),
             "web1: a min of 512 MB exceeds its limit of 256 MB");
   EXPECT_EQ(refusal({.limit_bytes = 512 * 1024}),

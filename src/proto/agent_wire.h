@@ -11,7 +11,9 @@
  *    (page_size_kib holds bytes, as in Firecracker.) The member "ballast" of element 0 says who the
  * VM is:
  *      {"version":1,"name":"web1","uuid":"…","memory_bytes":N,"min_bytes":N,"qmp":"path or empty",
- *       "ram_fd":1, "kept":["tables","arena","swap"]}
+ *       "ram_fd":1, "kept":["tables","arena","swap"],
+ *       "limit_bytes":N,"shares":"normal|low|high|number","balloon_max_bytes":N}
+ *    (the last three only where the VM has its own: the allocation it starts with)
  *    and of every later element {"ram_fd":index among the descriptors}.
  *    Descriptors: [0] userfaultfd, [1..r] RAM files (several regions may name one), then the
  * discard bitmap's memfd, then the descriptors that the daemon had given to keep (tables, arena,

@@ -34,6 +34,10 @@ Environment (`ballast run` sets what it needs):
   BALLAST_VM_NAME    name of the VM (default: from -name, else vm-PID)
   BALLAST_VM_MEMORY  bytes of guest memory (default: from -m)
   BALLAST_VM_MIN     bytes that are never taken back (default 0)
+  BALLAST_VM_LIMIT   bytes that it never exceeds, however much is free (default: no limit)
+  BALLAST_VM_SHARES  low, normal, high or a number: its weight when memory is short (default normal)
+  BALLAST_VM_BALLOON_MAX
+                     bytes that its balloon may take (default: the host's Mem.CtlMaxPercent)
   BALLAST_VM_UUID    (default: from -uuid, else random)
   BALLAST_QEMU       the QEMU program (default qemu-system-x86_64, found in PATH)
 )";
@@ -49,8 +53,11 @@ std::string variable(const char* name) {
 }
 
 Environment read_environment() {
-  return {variable("BALLAST_RUN_DIR"),   variable("BALLAST_SOCKET"), variable("BALLAST_VM_NAME"),
-          variable("BALLAST_VM_MEMORY"), variable("BALLAST_VM_MIN"), variable("BALLAST_VM_UUID")};
+  return {variable("BALLAST_RUN_DIR"),       variable("BALLAST_SOCKET"),
+          variable("BALLAST_VM_NAME"),       variable("BALLAST_VM_MEMORY"),
+          variable("BALLAST_VM_MIN"),        variable("BALLAST_VM_UUID"),
+          variable("BALLAST_VM_LIMIT"),      variable("BALLAST_VM_SHARES"),
+          variable("BALLAST_VM_BALLOON_MAX")};
 }
 
 std::string random_uuid() {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/units.h"
+#include "model/allocation.h"
 #include "qemu/command_line.h"
 
 namespace ballast::qemu {
@@ -55,6 +56,10 @@ Result<uint64_t> parse_variable(const std::string& name, const std::string& text
   return value;
 }
 
+std::string text_unless(uint64_t none, uint64_t bytes) {
+  return bytes == none ? std::string() : std::to_string(bytes);
+}
+
 // -m's own reading of sizes: a bare number counts MiB.
 Result<uint64_t> parse_memory(const std::string& text) {
   const bool bare = !text.empty() && std::all_of(text.begin(), text.end(),
@@ -79,6 +84,7 @@ class Planner {
     BALLAST_TRY_STATUS(find_refusal(line_, host_.files));
     BALLAST_TRY_STATUS(decide_identity());
     BALLAST_TRY_STATUS(decide_memory());
+    BALLAST_TRY_STATUS(decide_allocation());
     BALLAST_TRY_STATUS(decide_backend());
     BALLAST_TRY_STATUS(decide_accelerator());
     BALLAST_TRY_STATUS(decide_balloon());
@@ -89,6 +95,7 @@ class Planner {
  private:
   Status decide_identity();
   Status decide_memory();
+  Status decide_allocation();
   Status decide_backend();
   Status convert_backends(const std::set<std::string>& ids);
   Status decide_accelerator();
@@ -104,7 +111,7 @@ class Planner {
   std::string name_;
   std::string uuid_;
   uint64_t memory_bytes_ = 0;
-  uint64_t min_bytes_ = 0;
+  Allocation allocation_;
   std::string qmp_;
   std::string qmp_directory_;
 };
@@ -166,13 +173,6 @@ Status Planner::decide_memory() {
     }
     memory_bytes_ = promised;
   }
-  if (!environment_.min_bytes.empty()) {
-    BALLAST_TRY(min_bytes_, parse_variable("BALLAST_VM_MIN", environment_.min_bytes));
-    if (min_bytes_ > memory_bytes_) {
-      return Error{fmt::format("--min {} is more than the VM's memory of {} ({} bytes)", min_bytes_,
-                               format_size(memory_bytes_), memory_bytes_)};
-    }
-  }
   if (!written.empty()) return Done{};
   if (Option* option = line_.last("m")) {
     BALLAST_TRY(OptionValue value, parse_value(*option));
@@ -182,6 +182,22 @@ Status Planner::decide_memory() {
     line_.add("m", memory_text(memory_bytes_));
   }
   return Done{};
+}
+
+Status Planner::decide_allocation() {
+  const auto read = [](const char* name, const std::string& text, uint64_t& into) -> Status {
+    if (text.empty()) return Done{};
+    BALLAST_TRY(into, parse_variable(name, text));
+    return Done{};
+  };
+  BALLAST_TRY_STATUS(read("BALLAST_VM_MIN", environment_.min_bytes, allocation_.min_bytes));
+  BALLAST_TRY_STATUS(read("BALLAST_VM_LIMIT", environment_.limit_bytes, allocation_.limit_bytes));
+  BALLAST_TRY_STATUS(read("BALLAST_VM_BALLOON_MAX", environment_.balloon_max_bytes,
+                          allocation_.balloon_max_bytes));
+  if (!environment_.shares.empty()) {
+    BALLAST_TRY(allocation_.shares, parse_shares(environment_.shares));
+  }
+  return check_allocation("VM " + name_, allocation_, memory_bytes_);
 }
 
 Status Planner::decide_backend() {
@@ -322,7 +338,10 @@ Result<Plan> Planner::finish() {
        environment_.socket.empty() ? run_dir_ + "/agent.sock" : environment_.socket},
       {"BALLAST_VM_NAME", name_},
       {"BALLAST_VM_MEMORY", std::to_string(memory_bytes_)},
-      {"BALLAST_VM_MIN", std::to_string(min_bytes_)},
+      {"BALLAST_VM_MIN", std::to_string(allocation_.min_bytes)},
+      {"BALLAST_VM_LIMIT", text_unless(kNoLimit, allocation_.limit_bytes)},
+      {"BALLAST_VM_SHARES", format_shares(allocation_.shares)},
+      {"BALLAST_VM_BALLOON_MAX", text_unless(kDefaultBalloonMax, allocation_.balloon_max_bytes)},
       {"BALLAST_VM_UUID", uuid_},
       {"BALLAST_QMP", qmp_},
   };

@@ -28,6 +28,9 @@ struct Environment {
   std::string memory_bytes;  // set by `ballast run --memory`
   std::string min_bytes;
   std::string uuid;
+  std::string limit_bytes;
+  std::string shares;
+  std::string balloon_max_bytes;
 };
 
 struct Host {

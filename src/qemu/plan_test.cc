@@ -69,6 +69,9 @@ TEST(Plan, SmallestCommandLine) {
                                    {"BALLAST_VM_NAME", "vm-42"},
                                    {"BALLAST_VM_MEMORY", "268435456"},
                                    {"BALLAST_VM_MIN", "0"},
+                                   {"BALLAST_VM_LIMIT", ""},
+                                   {"BALLAST_VM_SHARES", "normal"},
+                                   {"BALLAST_VM_BALLOON_MAX", ""},
                                    {"BALLAST_VM_UUID", "u-0"},
                                    {"BALLAST_QMP", "/run/ballast/qmp/vm-42.42.sock"}}));
 }
@@ -108,9 +111,45 @@ TEST(Plan, BallastRunsMemoryDecides) {
   EXPECT_EQ(refusal({"-m", "256M"}, environment),
             "-m 256M: contradicts --memory 536870912 (512 MB); leave -m out");
   environment.min_bytes = "536870913";
-  EXPECT_THAT(refusal({}, environment), HasSubstr("--min 536870913 is more than"));
+  EXPECT_THAT(refusal({}, environment), HasSubstr("VM web1: a min of 536870913 bytes"));
   environment.memory_bytes = "12x";
   EXPECT_THAT(refusal({}, environment), HasSubstr("BALLAST_VM_MEMORY='12x'"));
+}
+
+TEST(Plan, PassesTheAllocationOn) {
+  Environment environment;
+  environment.limit_bytes = "134217728";
+  environment.shares = "high";
+  environment.balloon_max_bytes = "0";
+  auto passed = variables(plan({"-m", "256"}, environment));
+  EXPECT_EQ(passed["BALLAST_VM_LIMIT"], "134217728");
+  EXPECT_EQ(passed["BALLAST_VM_SHARES"], "high");
+  EXPECT_EQ(passed["BALLAST_VM_BALLOON_MAX"], "0");
+  environment.shares = "2000";
+  EXPECT_EQ(variables(plan({"-m", "256"}, environment))["BALLAST_VM_SHARES"], "2000");
+}
+
+TEST(Plan, RefusesAllocationsThatCannotBe) {
+  const auto refusal_of = [](std::string Environment::*member, const char* text) {
+    Environment environment;
+    environment.min_bytes = "67108864";
+    environment.*member = text;
+    return refusal({"-m", "256"}, environment);
+  };
+  EXPECT_EQ(refusal_of(&Environment::min_bytes, "536870912"),
+            "VM vm-42: a min of 512 MB exceeds its memory of 256 MB");
+  EXPECT_EQ(refusal_of(&Environment::min_bytes, "64M"),
+            "BALLAST_VM_MIN='64M' is not a number of bytes");
+  EXPECT_EQ(refusal_of(&Environment::limit_bytes, "33554432"),
+            "VM vm-42: a min of 64 MB exceeds its limit of 32 MB");
+  EXPECT_EQ(refusal_of(&Environment::limit_bytes, "-1"),
+            "BALLAST_VM_LIMIT='-1' is not a number of bytes");
+  EXPECT_EQ(refusal_of(&Environment::balloon_max_bytes, "536870912"),
+            "VM vm-42: a balloon of up to 512 MB exceeds its memory of 256 MB");
+  EXPECT_EQ(refusal_of(&Environment::balloon_max_bytes, "half"),
+            "BALLAST_VM_BALLOON_MAX='half' is not a number of bytes");
+  EXPECT_THAT(refusal_of(&Environment::shares, "lots"), HasSubstr("shares 'lots' are refused"));
+  EXPECT_THAT(refusal_of(&Environment::shares, "0"), HasSubstr("shares '0' are refused"));
 }
 
 TEST(Plan, MergesIntoTheUsersMachine) {

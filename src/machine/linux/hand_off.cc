@@ -79,6 +79,34 @@ Result<const json*> ballast_member(const json& element, size_t index) {
   return &*found;
 }
 
+// What the VM starts with; every member but the min may be missing.
+Status parse_allocation(const json& ballast, const std::string& where, VmSpec& spec) {
+  Allocation& allocation = spec.allocation;
+  BALLAST_TRY(allocation.min_bytes, pages_in_bytes(ballast, "min_bytes", where));
+  if (allocation.min_bytes > spec.configured_bytes) {
+    return refuse("\"min_bytes\" {} exceeds \"memory_bytes\" {}", allocation.min_bytes,
+                  spec.configured_bytes);
+  }
+  if (ballast.contains("limit_bytes")) {
+    BALLAST_TRY(allocation.limit_bytes, pages_in_bytes(ballast, "limit_bytes", where));
+  }
+  if (ballast.contains("balloon_max_bytes")) {
+    BALLAST_TRY(allocation.balloon_max_bytes, pages_in_bytes(ballast, "balloon_max_bytes", where));
+  }
+  if (ballast.contains("shares")) {
+    BALLAST_TRY(const std::string text, text_member(ballast, "shares", where));
+    const auto shares = parse_shares(text);
+    // Its own words would bring the agent's text into our log.
+    if (!shares) {
+      return refuse("\"shares\" is neither low, normal, high nor a number from 1 to {}",
+                    kSharesMax);
+    }
+    allocation.shares = *shares;
+  }
+  const Status good = check_allocation("VM " + spec.name, allocation, spec.configured_bytes);
+  return good ? good : refuse("{}", good.error().message);
+}
+
 Status parse_identity(const json& ballast, HandOff& hand_off) {
   const std::string where = "\"ballast\"";
   BALLAST_TRY(const uint64_t version, number(ballast, "version", where));
@@ -100,17 +128,12 @@ Status parse_identity(const json& ballast, HandOff& hand_off) {
     return refuse("\"qmp\" is not an absolute path of at most {} characters", kPathLengthMax);
   }
   BALLAST_TRY(spec.configured_bytes, pages_in_bytes(ballast, "memory_bytes", where));
-  BALLAST_TRY(spec.allocation.min_bytes, pages_in_bytes(ballast, "min_bytes", where));
   if (spec.configured_bytes == 0) return refuse("\"memory_bytes\" is 0");
   if (pages_floor(spec.configured_bytes) > UINT32_MAX) {
     return refuse("\"memory_bytes\" is {}; 16 TiB less one page is the most",
                   spec.configured_bytes);
   }
-  if (spec.allocation.min_bytes > spec.configured_bytes) {
-    return refuse("\"min_bytes\" {} exceeds \"memory_bytes\" {}", spec.allocation.min_bytes,
-                  spec.configured_bytes);
-  }
-  return Done{};
+  return parse_allocation(ballast, where, spec);
 }
 
 Result<HandOffRegion> parse_region(const json& element, const json& ballast, size_t index) {

@@ -62,6 +62,41 @@ TEST(HandOff, AcceptsAGoodOne) {
   EXPECT_TRUE(result->is_complete());
 }
 
+TEST(HandOff, AllocationMembersMayBeMissing) {
+  EXPECT_EQ(parse_hand_off(kGood, 3)->spec.allocation, (Allocation{.min_bytes = 4096}));
+  const auto result = parse_hand_off(
+      with({"\"min_bytes\":4096", R"("min_bytes":4096,"limit_bytes":1048576,"shares":"2000",
+                                     "balloon_max_bytes":8192)"}),
+      3);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(result->spec.allocation, (Allocation{.min_bytes = 4096,
+                                                 .limit_bytes = 1048576,
+                                                 .shares = {ShareLevel::kCustom, 2000},
+                                                 .balloon_max_bytes = 8192}));
+}
+
+TEST(HandOff, RefusesAllocationsThatCannotBe) {
+  const std::vector<std::pair<std::string, std::string>> table = {
+      {R"("limit_bytes":null)", "\"limit_bytes\" is not an unsigned"},
+      {R"("limit_bytes":"1M")", "\"limit_bytes\" is not an unsigned"},
+      {R"("limit_bytes":18446744073709551615)", "not a multiple of 4096"},
+      {R"("limit_bytes":0)", "VM web1: a min of 4 KB exceeds its limit of 0 bytes"},
+      {R"("limit_bytes":8192)", "too small to run in"},
+      {R"("balloon_max_bytes":4097)", "not a multiple of 4096"},
+      {R"("balloon_max_bytes":20480)", "a balloon of up to 20 KB exceeds its memory of 16 KB"},
+      {R"("shares":7)", "\"shares\" is not a string"},
+      {R"("shares":"0")", "\"shares\" is neither low"},
+      {R"("shares":"")", "\"shares\" is neither low"},
+      {R"("shares":"\u001b[2J")", "\"shares\" is neither low"},
+  };
+  for (const auto& [member, words] : table) {
+    const std::string message =
+        message_for(with({"\"min_bytes\":4096", "\"min_bytes\":4096," + member}));
+    EXPECT_THAT(message, HasSubstr(words)) << member;
+    EXPECT_EQ(message.find('\x1b'), std::string::npos);
+  }
+}
+
 TEST(HandOff, KeptDescriptorsAreNamedInOrder) {
   const auto result =
       parse_hand_off(with({"\"kept\":[]", R"("kept":["swap","tables","arena"])"}), 6);
