@@ -55,6 +55,7 @@ Status read_key(const std::string& path, std::string_view key, const toml::node&
   }
   if (key == "run_dir") return read_string(path, node, "run_dir", config.run_dir);
   if (key == "swap_dir") return read_string(path, node, "swap_dir", config.swap_dir);
+  if (key == "state_dir") return read_string(path, node, "state_dir", config.state_dir);
   if (key == "options") return read_options(path, node, config.options);
   if (key == "log_level") {
     BALLAST_TRY(const std::string text, as_text(path, node, key));
@@ -65,7 +66,8 @@ Status read_key(const std::string& path, std::string_view key, const toml::node&
   }
   return at(
       path, node,
-      fmt::format("unknown key '{}'; known are memory, run_dir, swap_dir, log_level and [options]",
+      fmt::format("unknown key '{}'; known are memory, run_dir, swap_dir, state_dir, log_level and "
+                  "[options]",
                   key));
 }
 

@@ -15,6 +15,7 @@ struct Config {
   uint64_t memory_bytes = 0;  // 0: what the host has minus a reserve
   std::string run_dir;
   std::string swap_dir = "/var/lib/ballast/swap";
+  std::string state_dir;  // where options set at run time are kept; empty: the swap directory
   machine::Severity log_level = machine::Severity::kInfo;
   Options options;
 };

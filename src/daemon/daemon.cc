@@ -27,7 +27,6 @@ using linux_machine::VmProcess;
 
 // The daemon's own code, heap and stacks, measured at 9 MB with 4 VMs.
 constexpr uint64_t kOwnBytes = 10ull << 20;
-constexpr Nanoseconds kBalancePeriod = 100 * kMillisecond;
 // How long the monitor socket of a QEMU that was killed before it reached us may lie around.
 constexpr Nanoseconds kSweepPeriod = 2 * kSecond;
 // From connecting to the last region: QEMU maps its RAM within milliseconds.
@@ -36,9 +35,6 @@ constexpr size_t kArrivalsMax = 64;
 // A daemon that was just killed may still be letting go of the lock.
 constexpr int kLockTries = 100;
 
-uint32_t slots_of(const VmSpec& spec) {
-  return static_cast<uint32_t>(pages_ceil(swap_bytes(spec)));
-}
 uint32_t pages_of(const VmSpec& spec) {
   return static_cast<uint32_t>(pages_ceil(spec.configured_bytes));
 }
@@ -90,11 +86,11 @@ void ring(int event_fd) {
 
 }  // namespace
 
-Daemon::Daemon(Config config, std::unique_ptr<engine::Host> host)
+Daemon::Daemon(Config config)
     : config_(std::move(config)),
       log_(config_.log_level),
-      host_(std::move(host)),
-      members_(config_.run_dir, host_->ledger()) {}
+      saved_options_(config_.state_dir),
+      saved_allocations_(config_.run_dir) {}
 
 Daemon::~Daemon() {
   for (auto& [name, vm] : vms_) {
@@ -102,17 +98,20 @@ Daemon::~Daemon() {
     host_->remove(vm->pager());
   }
   vms_.clear();
+  balloons_.clear();
   if (agent_listener_.valid()) unlink(proto::agent_socket_path(config_.run_dir).c_str());
 }
 
 Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
-  static const linux_machine::MonotonicClock clock;
-  BALLAST_TRY(auto host,
-              engine::Host::create(config.memory_bytes, kOwnBytes, config.options, clock));
-  std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(host)));
+  std::unique_ptr<Daemon> daemon(new Daemon(config));
+  Options options = config.options;
+  BALLAST_TRY_STATUS(daemon->saved_options_.load(options));
+  BALLAST_TRY(daemon->host_, engine::Host::create(config.memory_bytes, kOwnBytes, options,
+                                                  daemon->clock_, daemon->log_.sink()));
+  daemon->members_ = std::make_unique<Members>(config.run_dir, daemon->host_->ledger());
   BALLAST_TRY_STATUS(daemon->check_swap_dir());
   BALLAST_TRY_STATUS(daemon->open_run_dir());
-  daemon->members_.expect_the_last_daemons();
+  daemon->members_->expect_the_last_daemons();
   BALLAST_TRY_STATUS(daemon->open_signals());
   remove_stale_swap_files(config.swap_dir, daemon->log_);
   const int bell = daemon->bell_.get();
@@ -183,14 +182,13 @@ void Daemon::poll_once() {
   const size_t arrivals_at = fds.size();
   const size_t arrivals = arrivals_.size();
   for (const Arrival& arrival : arrivals_) fds.push_back({arrival.link->fd(), POLLIN, 0});
+  const size_t balloons_at = fds.size();
+  for (const auto& [name, balloon] : balloons_)
+    fds.push_back({balloon->fd(), balloon->wanted(), 0});
+  const size_t balloons = balloons_.size();
   control_->add_pollfds(fds);
 
-  // Idle hosts sleep long; a host short of memory, or with somebody at the door, looks often.
-  int timeout = vms_.empty() ? 2'000 : 1'000;
-  if (!arrivals_.empty() || members_.absent() > 0 || host_->short_of_memory()) timeout = 100;
-  const int client_timeout = control_->timeout_ms(clock_.now());
-  if (client_timeout >= 0) timeout = std::min(timeout, client_timeout);
-  if (poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) {
+  if (poll(fds.data(), fds.size(), poll_timeout()) < 0 && errno != EINTR) {
     BALLAST_CHECK_THAT(false, "poll: errno {}", errno);
   }
 
@@ -208,9 +206,36 @@ void Daemon::poll_once() {
   control_->handle(
       fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); },
       clock_.now());
+  serve_balloons(std::span(fds).subspan(balloons_at, balloons));
   bury_the_dead();
   if (clock_.now() - swept_ > kSweepPeriod) sweep();
-  if (fds[1].revents != 0 || clock_.now() - balanced_ > kBalancePeriod) balance();
+  if (fds[1].revents != 0 || clock_.now() - ticked_ >= host_->tick_period()) tick();
+}
+
+// Idle hosts sleep long; a host short of memory, or with somebody at the door, looks often.
+int Daemon::poll_timeout() const {
+  const Nanoseconds now = clock_.now();
+  Nanoseconds wake = now + (vms_.empty() ? 2 * kSecond : kSecond);
+  const bool often = !arrivals_.empty() || members_->absent() > 0 || host_->short_of_memory();
+  if (often) wake = std::min(wake, now + 100 * kMillisecond);
+  if (!vms_.empty()) wake = std::min(wake, ticked_ + host_->tick_period());
+  for (const auto& [name, balloon] : balloons_) wake = std::min(wake, balloon->wake_at());
+  const int timeout =
+      wake <= now ? 0 : static_cast<int>((wake - now + kMillisecond - 1) / kMillisecond);
+  const int client_timeout = control_->timeout_ms(now);
+  return client_timeout < 0 ? timeout : std::min(timeout, client_timeout);
+}
+
+// `polled`: one for each balloon, in order.
+void Daemon::serve_balloons(std::span<const pollfd> polled) {
+  size_t at = 0;
+  for (const auto& [name, balloon] : balloons_) {
+    if (at < polled.size() && polled[at].fd == balloon->fd() && polled[at].revents != 0) {
+      balloon->handle(clock_.now());
+    }
+    ++at;
+    if (balloon->wake_at() <= clock_.now()) balloon->tick(clock_.now());
+  }
 }
 
 void Daemon::take_signals() {
@@ -314,14 +339,16 @@ Status Daemon::start_vm(Arrival& arrival) {
   linux_machine::Attachment& attachment = *arrival.attachment;
   const VmSpec spec = attachment.hand_off.spec;
   const bool taken_over = attachment.hand_off.has_kept;
-  const size_t tables = engine::Pager::tables_bytes(pages_of(spec), slots_of(spec));
+  const size_t tables = engine::Pager::tables_bytes(pages_of(spec));
   const size_t arena = engine::Pager::arena_bytes(pages_of(spec));
 
   ServedVm::Parts parts;
   if (taken_over) {
     BALLAST_TRY(parts.store, MemfdStore::adopt(std::move(attachment.tables),
                                                std::move(attachment.arena), tables, arena));
-    BALLAST_TRY(parts.swap, SwapFile::adopt(std::move(attachment.swap), swap_bytes(spec)));
+    BALLAST_TRY(const uint64_t kept, SwapFile::kept_bytes(attachment.swap.get(), swap_bytes(spec),
+                                                          spec.configured_bytes));
+    BALLAST_TRY(parts.swap, SwapFile::adopt(std::move(attachment.swap), kept));
   } else {
     BALLAST_TRY(parts.store, MemfdStore::create(spec.name, tables, arena));
     BALLAST_TRY(parts.swap, SwapFile::create(config_.swap_dir, spec.name, swap_bytes(spec)));
@@ -345,17 +372,17 @@ Status Daemon::start_vm(Arrival& arrival) {
   const pid_t pid = parts.process->pid();
   BALLAST_TRY(auto hold, VcpuHold::open(hold_path(spec.name), pid));
   parts.hold.emplace(std::move(hold));
-  if (taken_over) members_.returned(spec.name, pid);
+  if (taken_over) members_->returned(spec.name, pid);
   auto created = ServedVm::create(std::move(parts),
                                   taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
                                   host_->ledger(), config_.options, log_, on_left);
   if (!created) {
-    if (taken_over) members_.failed_to_take_over(spec.name, pid);
+    if (taken_over) members_->failed_to_take_over(spec.name, pid);
     return created.error();
   }
   std::unique_ptr<ServedVm> vm = std::move(*created);
-  if (taken_over) members_.took_over();
-  members_.add(spec.name, pid, engine::Pager::overhead_bytes(pages_of(spec)));
+  if (taken_over) members_->took_over();
+  members_->add(spec.name, pid, engine::Pager::overhead_bytes(pages_of(spec)));
   // The agent must hold what outlives us before the first page can be stored there.
   const std::array<int, 3> kept = {tables_fd.get(), arena_fd.get(), swap_fd.get()};
   BALLAST_TRY_STATUS(
@@ -367,7 +394,13 @@ Status Daemon::start_vm(Arrival& arrival) {
                        taken_over ? "taken over from an earlier ballastd" : "admitted",
                        format_size(spec.configured_bytes), format_size(spec.allocation.min_bytes),
                        format_size(swap_bytes(spec)), vm->pid()));
-  host_->add(vm->pager());
+  auto balloon = std::make_unique<linux_machine::QmpBalloon>(vm->hand_off().qmp_path, vm->pid(),
+                                                             spec.configured_bytes);
+  const auto saved =
+      taken_over ? saved_allocations_.load(spec.name, spec.configured_bytes) : std::nullopt;
+  const auto grow_swap = [raw = vm.get()](uint64_t bytes) { return raw->grow_swap(bytes); };
+  host_->add({&vm->pager(), balloon.get(), grow_swap}, saved.value_or(spec.allocation));
+  balloons_[spec.name] = std::move(balloon);
   vm->start();
   vms_[spec.name] = std::move(vm);
   return Done{};
@@ -385,10 +418,12 @@ void Daemon::bury_the_dead() {
     found->second->stop();
     host_->remove(found->second->pager());
     vms_.erase(found);
-    members_.remove(name);
+    balloons_.erase(name);
+    saved_allocations_.remove(name);
+    members_->remove(name);
     unlink(hold_path(name).c_str());
   }
-  members_.bury_the_dead();
+  members_->bury_the_dead();
   if (!names.empty()) sweep();
 }
 
@@ -397,39 +432,12 @@ void Daemon::sweep() {
   remove_stale_monitor_sockets(config_.run_dir);
 }
 
-void Daemon::balance() {
-  balanced_ = clock_.now();
-  host_->balance();
-  if (!host_->short_of_memory()) return;
+void Daemon::tick() {
+  ticked_ = clock_.now();
+  host_->tick();
   for (auto& [name, vm] : vms_) {
-    const VmReport report = vm->pager().report();
-    if (report.consumed_bytes > report.target_bytes) vm->ring();
+    if (vm->pager().wants_to_move()) vm->ring();
   }
-}
-
-HostReport Daemon::report() const {
-  HostReport report = host_->report();
-  for (VmReport& vm : report.vms) vm = vms_.at(vm.spec.name)->report();
-  return report;
-}
-
-proto::ControlService Daemon::service() {
-  proto::ControlService service;
-  service.version = BALLAST_VERSION;
-  service.host = [this] { return report(); };
-  service.events = [this](uint64_t since) { return log_.since(since); };
-  service.last_event = [this] { return log_.last(); };
-  service.resume = [this](const std::string& name) -> Status {
-    if (!vms_.at(name)->frozen()) return Error{fmt::format("{} is not paused", name)};
-    vms_.at(name)->post([](ServedVm& vm) { vm.resume(); });
-    return Done{};
-  };
-  service.reclaim = [this](const std::string& name, uint64_t bytes) -> Status {
-    vms_.at(name)->post([bytes](ServedVm& vm) { vm.reclaim(bytes); });
-    return Done{};
-  };
-  service.admit = [this](const VmSpec& spec) { return host_->admit(spec); };
-  return service;
 }
 
 }  // namespace ballast::daemon

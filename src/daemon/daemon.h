@@ -11,10 +11,12 @@
 #include "daemon/config.h"
 #include "daemon/event_log.h"
 #include "daemon/members.h"
+#include "daemon/saved_settings.h"
 #include "daemon/served_vm.h"
 #include "engine/host.h"
 #include "machine/linux/attach.h"
 #include "machine/linux/clock.h"
+#include "machine/linux/qmp_balloon.h"
 #include "proto/control.h"
 #include "proto/line_server.h"
 
@@ -43,13 +45,15 @@ class Daemon {
     bool over = false;
   };
 
-  Daemon(Config config, std::unique_ptr<engine::Host> host);
+  explicit Daemon(Config config);
   Status open_run_dir();
   Status open_signals();
   Status check_swap_dir();
   proto::ControlService service();
 
   void poll_once();
+  int poll_timeout() const;
+  void serve_balloons(std::span<const pollfd> polled);
   void take_signals();
   void accept_agents();
   void serve_arrival(Arrival& arrival);
@@ -63,24 +67,29 @@ class Daemon {
   std::string hold_path(const std::string& vm) const;
   void bury_the_dead();
   void sweep();
-  void balance();
+  void tick();
   HostReport report() const;
+  Status set(const std::string& vm, const AllocationChange& change);
+  Result<std::string> set_option(std::string_view name, std::string_view value);
 
   const Config config_;
   EventLog log_;
   linux_machine::MonotonicClock clock_;
+  SavedOptions saved_options_;
+  SavedAllocations saved_allocations_;
   std::unique_ptr<engine::Host> host_;
-  Members members_;
+  std::unique_ptr<Members> members_;
   UniqueFd lock_file_;
   UniqueFd agent_listener_;
   UniqueFd signals_;
   UniqueFd bell_;  // eventfd: pressure, or a VM left
   std::unique_ptr<proto::LineServer> control_;
   std::map<std::string, std::unique_ptr<ServedVm>> vms_;
+  std::map<std::string, std::unique_ptr<linux_machine::QmpBalloon>> balloons_;  // of vms_
   std::vector<Arrival> arrivals_;
   std::mutex left_lock_;  // guards left_
   std::vector<std::string> left_;
-  Nanoseconds balanced_ = 0;
+  Nanoseconds ticked_ = 0;
   Nanoseconds swept_ = 0;
   bool stopping_ = false;
 };

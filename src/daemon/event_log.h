@@ -18,6 +18,12 @@ class EventLog {
 
   // `vm` is empty for events of the host.
   void add(machine::Severity severity, std::string vm, std::string kind, std::string message);
+  auto sink() {
+    return
+        [this](machine::Severity severity, std::string vm, std::string kind, std::string message) {
+          add(severity, std::move(vm), std::move(kind), std::move(message));
+        };
+  }
   // Those with a higher sequence, oldest first.
   std::vector<Event> since(uint64_t sequence) const;
   uint64_t last() const;

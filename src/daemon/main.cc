@@ -16,6 +16,7 @@ struct CommandLine {
   std::string memory;
   std::string run_dir;
   std::string swap_dir;
+  std::string state_dir;
   std::string config;
   std::string log_level;
 };
@@ -31,6 +32,8 @@ ballast::Result<Config> config_from(const CommandLine& line) {
   }
   if (!line.run_dir.empty()) config.run_dir = line.run_dir;
   if (!line.swap_dir.empty()) config.swap_dir = line.swap_dir;
+  if (!line.state_dir.empty()) config.state_dir = line.state_dir;
+  if (config.state_dir.empty()) config.state_dir = config.swap_dir;
   if (!line.log_level.empty()) {
     BALLAST_TRY(config.log_level, ballast::daemon::parse_log_level(line.log_level));
   }
@@ -59,6 +62,8 @@ int main(int argc, char** argv) {
                  "directory of sockets and lock (default: $BALLAST_RUN_DIR or /run/ballast)");
   app.add_option("--swap-dir", line.swap_dir,
                  "directory on a disk for swap files (default: /var/lib/ballast/swap)");
+  app.add_option("--state-dir", line.state_dir,
+                 "directory for options set at run time (default: the swap directory)");
   app.add_option("--config", line.config, "configuration file (TOML); the command line wins");
   app.add_option("--log-level", line.log_level,
                  "least severity that is logged: info, warning, error");

@@ -86,14 +86,21 @@ void ServedVm::ring() {
   [[maybe_unused]] const ssize_t written = write(bell_.get(), &one, sizeof(one));
 }
 
-VmReport ServedVm::report() const {
-  VmReport report = pager_->report();
+Status ServedVm::grow_swap(uint64_t bytes) {
+  BALLAST_TRY_STATUS(swap_->extend(bytes));
+  post([bytes](ServedVm& vm) {
+    vm.swap_->take_extension(bytes);
+    vm.pager_->swap_grew();
+  });
+  return Done{};
+}
+
+void ServedVm::add_to(VmReport& report) const {
   report.pid = process_.pid();
   report.state = frozen_.load() ? "paused" : "running";
   if (frozen_.load()) report.pause_reason = "a page could not be read back; see ballast events";
   report.fault_p50_ns = service_.quantile(500);
   report.fault_p99_ns = service_.quantile(990);
-  return report;
 }
 
 void ServedVm::freeze() {

@@ -69,7 +69,10 @@ class ServedVm final : private machine::VmControl {
   void post(std::function<void(ServedVm&)> work);
   // Makes the worker look whether it should reclaim. Any thread.
   void ring();
-  VmReport report() const;  // any thread
+  // Makes room on the disk for so much swapped memory; the worker learns of it. Any thread.
+  Status grow_swap(uint64_t bytes);
+  // Fills in what only this VM's side knows. Any thread.
+  void add_to(VmReport& report) const;
 
   // For work that was posted: on the worker only.
   void rejoin(std::unique_ptr<linux_machine::AgentLink> agent);  // the agent connected again

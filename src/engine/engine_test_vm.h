@@ -30,6 +30,14 @@ struct TestSetup {
   uint64_t seed = 1;
 };
 
+// The host state is hard while less is free, and paging goes on until then.
+inline Thresholds hard_below(uint64_t bytes) {
+  Thresholds thresholds;
+  thresholds.enter = {bytes, bytes, bytes, bytes, 0};
+  thresholds.leave = {bytes, bytes, bytes, bytes, bytes};
+  return thresholds;
+}
+
 enum class Kind { kZero, kZips, kRandom };
 
 class TestVm {
@@ -39,8 +47,7 @@ class TestVm {
         world(chosen.seed),
         memory(world, 0, with_pages(chosen)),
         swap(world, 0, with_slots(chosen)),
-        store(world, 0, Pager::tables_bytes(chosen.pages, chosen.pages - chosen.min_pages),
-              Pager::arena_bytes(chosen.pages)),
+        store(world, 0, Pager::tables_bytes(chosen.pages), Pager::arena_bytes(chosen.pages)),
         control(world) {
     spec.name = "vm1";
     spec.uuid = "5d1f6a4e-0000-4000-8000-000000000001";
@@ -125,25 +132,29 @@ class TestVm {
 
   // Reclaims from this VM until it consumes no more than the bytes, or nothing moves any more.
   void reclaim_to(uint64_t bytes) {
-    ledger->set_levels(0, ledger->budget() + 1, ledger->budget() + 1);
-    pager->set_target(bytes);
+    ledger->set_thresholds(0, hard_below(ledger->budget() + 1));
+    set_target(bytes);
     uint64_t before = consumed();
     for (int idle = 0; idle < 200 && consumed() > bytes; ++idle) {
       for (int i = 0; i < 20; ++i) pump();
       if (consumed() < before) idle = 0;
       before = consumed();
     }
-    ledger->set_levels(0, 0, 0);
-    pager->set_target(spec.configured_bytes);
+    ledger->set_thresholds(0, {});
+    set_target(spec.configured_bytes);
     settle();
   }
   void reclaim_all() { reclaim_to(0); }
+  void set_target(uint64_t bytes) {
+    pager->set_orders(
+        {.target_bytes = bytes, .soft_floor_bytes = bytes, .min_bytes = spec.allocation.min_bytes});
+  }
 
   uint64_t consumed() const { return pager->report().consumed_bytes; }
   PageState state(uint32_t page) { return entry(page).state(); }
   PageEntry entry(uint32_t page) { return tables().get(PageIndex(page)); }
   Tables tables() {
-    auto opened = Tables::open(store.tables(), setup.pages, setup.pages - setup.min_pages);
+    auto opened = Tables::open(store.tables(), setup.pages, setup.pages);
     EXPECT_TRUE(opened);
     return *opened;
   }

@@ -2,119 +2,271 @@
 
 #include <algorithm>
 
-#include "engine/policy/targets.h"
-
 namespace ballast::engine {
 
 namespace {
+
 // Reclaim may need a slab of the compression cache and a page of checksums per VM before it frees
 // anything.
 constexpr uint64_t kReserveBytesPerVm = 64 * 1024;
 constexpr uint64_t kBudgetBytesMin = 16ull << 20;
-constexpr uint64_t kConfiguredBytesMax = pages_to_bytes(1ull << 32);  // page numbers have 32 bits
+constexpr Nanoseconds kTickCalm = kSecond;
+constexpr Nanoseconds kTickBusy = 250 * kMillisecond;
+// How often a guest's driver tells its statistics.
+constexpr uint32_t kStatsCalmSeconds = 10;
+constexpr uint32_t kStatsBusySeconds = 2;
+// A VM that is less active than this has no use for its swapped pages now.
+constexpr uint64_t kActivePartMin = 50;  // 1/50 of its memory
+
+bool in_motion(const BalloonPlan& plan) {
+  return plan.condition == BalloonCondition::kInflating ||
+         plan.condition == BalloonCondition::kDeflating ||
+         plan.condition == BalloonCondition::kSpared;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Host>> Host::create(uint64_t budget_bytes, uint64_t own_bytes,
-                                           Options options, const machine::Clock& clock) {
+                                           Options options, const machine::Clock& clock,
+                                           EventSink sink) {
   if (budget_bytes < kBudgetBytesMin + own_bytes) {
     return Error{fmt::format("a budget of {} is too small: at least {} are needed",
                              format_size(budget_bytes), format_size(kBudgetBytesMin + own_bytes))};
   }
-  return std::unique_ptr<Host>(new Host(budget_bytes, own_bytes, options, clock));
+  return std::unique_ptr<Host>(new Host(budget_bytes, own_bytes, options, clock, std::move(sink)));
 }
 
 Host::Host(uint64_t budget_bytes, uint64_t own_bytes, const Options& options,
-           const machine::Clock& clock)
+           const machine::Clock& clock, EventSink sink)
     : ledger_(budget_bytes),
       own_bytes_(own_bytes),
       options_(options),
       clock_(clock),
       started_(clock.now()),
-      min_free_(min_free_bytes(budget_bytes, options.min_free_percent)) {
+      planner_(options_),
+      log_(std::move(sink)),
+      state_since_(started_) {
   ledger_.charge_existing(own_bytes);
-  balance();
+  set_levels();
+}
+
+// The states begin above the reserve: a fault that finds only the reserve must find reclaim at
+// work.
+void Host::set_levels() {
+  const uint64_t reserve = members_.size() * kReserveBytesPerVm;
+  thresholds_ =
+      make_thresholds(options_.thresholds, ledger_.budget(), options_.min_free_percent, reserve);
+  ledger_.set_thresholds(reserve, thresholds_);
+}
+
+// What is above the line where paging stops is what the VMs can have.
+uint64_t Host::divided_bytes() const {
+  return ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + ledger_.stop_level());
+}
+
+Promises Host::promises(const Member* without) const {
+  const uint64_t reserve = (members_.size() + 1) * kReserveBytesPerVm;
+  Promises promises{
+      .budget = ledger_.budget(),
+      .mins = own_bytes_,
+      .kept_free = reserve + min_free_bytes(ledger_.budget(), options_.min_free_percent)};
+  for (const Member& member : members_) {
+    if (&member == without) continue;
+    promises.mins += member.allocation.min_bytes + member.pager->report().overhead_bytes;
+    ++promises.vms;
+  }
+  return promises;
 }
 
 Status Host::admit(const VmSpec& spec) const {
-  if (spec.configured_bytes % kPageBytes != 0 || spec.configured_bytes == 0) {
-    return Error{fmt::format("{}: memory of {} bytes is not a positive multiple of 4096", spec.name,
-                             spec.configured_bytes)};
-  }
-  if (spec.configured_bytes >= kConfiguredBytesMax) {
-    return Error{fmt::format("{}: memory of {} is too much: below {} is possible", spec.name,
-                             format_size(spec.configured_bytes), format_size(kConfiguredBytesMax))};
-  }
-  if (spec.allocation.min_bytes > spec.configured_bytes) {
-    return Error{fmt::format("{}: min of {} is above its memory of {}", spec.name,
-                             format_size(spec.allocation.min_bytes),
-                             format_size(spec.configured_bytes))};
-  }
-  uint64_t reserved = own_bytes_;
-  for (const Pager* pager : pagers_) {
-    if (pager->spec().name == spec.name) {
+  for (const Member& member : members_) {
+    if (member.pager->spec().name == spec.name) {
       return Error{fmt::format("a VM named {} runs already; names must differ", spec.name)};
     }
-    reserved += pager->spec().allocation.min_bytes + pager->report().overhead_bytes;
   }
-  const uint64_t overhead =
-      Pager::overhead_bytes(static_cast<uint32_t>(spec.configured_bytes / kPageBytes));
-  const uint64_t needed = spec.allocation.min_bytes + overhead;
-  const uint64_t reserve = min_free_ + (pagers_.size() + 1) * kReserveBytesPerVm;
-  if (reserved + reserve + needed > ledger_.budget()) {
-    return Error{fmt::format(
-        "{} needs {} (min {} + overhead {}), but of the budget of {} the mins of {} VMs take {} "
-        "and {} are kept "
-        "free: {} unreserved. Give it a smaller --min, stop a VM, or raise ballastd's --memory",
-        spec.name, format_size(needed), format_size(spec.allocation.min_bytes),
-        format_size(overhead), format_size(ledger_.budget()), pagers_.size(), format_size(reserved),
-        format_size(reserve),
-        format_size(ledger_.budget() - std::min(ledger_.budget(), reserved + reserve)))};
+  return admission_.admit(spec, promises(), clock_.now());
+}
+
+Status Host::reserve(const VmSpec& spec, Nanoseconds span) {
+  BALLAST_TRY_STATUS(admit(spec));
+  return admission_.reserve(spec, span, promises(), clock_.now());
+}
+
+Status Host::unreserve(const std::string& name) { return admission_.unreserve(name, clock_.now()); }
+
+void Host::add(const Parts& parts, const Allocation& allocation) {
+  admission_.arrived(parts.pager->spec().name);
+  members_.push_back({parts.pager, parts.balloon, parts.grow_swap, allocation, {}});
+  set_levels();
+  tick();
+}
+
+void Host::remove(Pager& pager) {
+  log_.forget(pager.spec().name);
+  std::erase_if(members_, [&](const Member& member) { return member.pager == &pager; });
+  set_levels();
+  tick();
+}
+
+Host::Member* Host::find(const std::string& vm) {
+  const auto found = std::ranges::find_if(
+      members_, [&](const Member& member) { return member.pager->spec().name == vm; });
+  return found == members_.end() ? nullptr : &*found;
+}
+
+const Allocation* Host::allocation(const std::string& vm) const {
+  const Member* member = const_cast<Host*>(this)->find(vm);
+  return member == nullptr ? nullptr : &member->allocation;
+}
+
+Status Host::check_change(const Member& member, const Allocation& wanted) const {
+  const VmSpec& spec = member.pager->spec();
+  BALLAST_TRY_STATUS(check_allocation(spec.name, wanted, spec.configured_bytes));
+  if (wanted.min_bytes > member.allocation.min_bytes) {
+    return admission_.raise_min(spec, member.pager->report().overhead_bytes, wanted.min_bytes,
+                                promises(&member), clock_.now());
   }
   return Done{};
 }
 
-void Host::add(Pager& pager) {
-  pagers_.push_back(&pager);
-  balance();
-}
-
-void Host::remove(Pager& pager) {
-  std::erase(pagers_, &pager);
-  balance();
-}
-
-void Host::balance() {
-  // Reclaim starts at ESX's soft line and stops when minFree is there again, both above the
-  // reserve: a fault that finds only the reserve must find reclaim at work.
-  const uint64_t reserve = pagers_.size() * kReserveBytesPerVm;
-  ledger_.set_levels(reserve, reserve + min_free_ / 100 * 64, reserve + min_free_);
-  std::vector<Demand> demands;
-  for (const Pager* pager : pagers_) {
-    const VmReport report = pager->report();
-    // Consumed includes the overhead, so all three do.
-    demands.push_back({report.spec.configured_bytes + report.overhead_bytes,
-                       report.spec.allocation.min_bytes + report.overhead_bytes,
-                       report.consumed_bytes});
+Status Host::set(const std::string& vm, const AllocationChange& change) {
+  Member* member = find(vm);
+  if (member == nullptr) return Error{fmt::format("no VM is named {}", vm)};
+  const Allocation wanted = apply(member->allocation, change);
+  BALLAST_TRY_STATUS(check_change(*member, wanted));
+  // What is above min may have to leave memory.
+  const uint64_t swap = member->pager->spec().configured_bytes - wanted.min_bytes;
+  if (swap > member->pager->report().swap_reserved_bytes) {
+    const Status grown =
+        member->grow_swap ? member->grow_swap(swap) : Error{"its swap file cannot grow"};
+    if (!grown) {
+      return Error{fmt::format("{}: a min of {} needs {} of swap, {} are reserved: {}", vm,
+                               format_size(wanted.min_bytes), format_size(swap),
+                               format_size(member->pager->report().swap_reserved_bytes),
+                               grown.error().message)};
+    }
   }
-  const uint64_t memory =
-      ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + reserve + min_free_);
-  const auto result = targets(memory, demands);
-  for (size_t i = 0; i < pagers_.size(); ++i) pagers_[i]->set_target(result[i]);
+  member->allocation = wanted;
+  tick();
+  return Done{};
+}
+
+Status Host::set_option(std::string_view name, std::string_view value) {
+  BALLAST_TRY_STATUS(ballast::set_option(options_, name, value));
+  set_levels();
+  planner_.due();
+  tick();
+  return Done{};
+}
+
+std::vector<VmSituation> Host::situations() const {
+  std::vector<VmSituation> result;
+  result.reserve(members_.size());
+  for (const Member& member : members_) {
+    const VmReport report = member.pager->report();
+    VmSituation vm{.name = report.spec.name,
+                   .configured_bytes = report.spec.configured_bytes,
+                   .allocation = member.allocation,
+                   .overhead_bytes = report.overhead_bytes,
+                   .consumed_bytes = report.consumed_bytes,
+                   .resident_bytes = report.resident_bytes,
+                   .paged_bytes = report.compressed_bytes + report.swapped_bytes,
+                   .balloon = {}};
+    vm.active_bytes = report.samples > 0 ? report.active_bytes : vm.resident_bytes + vm.paged_bytes;
+    if (member.balloon != nullptr) vm.balloon = member.balloon->view();
+    result.push_back(std::move(vm));
+  }
+  return result;
+}
+
+void Host::tick() {
+  ledger_.follow_free();
+  const Nanoseconds now = clock_.now();
+  const HostState state = ledger_.state();
+  if (state != state_) state_since_ = now;
+  state_ = state;
+  log_.state(state, ledger_.free(), thresholds_);
+  const auto vms = situations();
+  const auto decisions = planner_.plan({.divided_bytes = divided_bytes(),
+                                        .free_bytes = ledger_.free(),
+                                        .state = state,
+                                        .thresholds = thresholds_,
+                                        .now = now},
+                                       vms);
+  for (size_t i = 0; i < members_.size(); ++i) {
+    members_[i].decision = decisions[i];
+    carry_out(members_[i], members_[i].pager->report());
+    log_.vm(report_of(members_[i]), members_[i].decision, now);
+  }
+}
+
+void Host::carry_out(Member& member, const VmReport& report) {
+  const VmDecision& decision = member.decision;
+  const uint64_t configured = member.pager->spec().configured_bytes;
+  const bool active = report.samples == 0 || report.active_bytes > configured / kActivePartMin;
+  member.pager->set_orders({.target_bytes = decision.target.target_bytes,
+                            .soft_floor_bytes = decision.soft_floor_bytes,
+                            .limit_floor_bytes = decision.limit_floor_bytes,
+                            .min_bytes = member.allocation.min_bytes,
+                            .bring_back = options_.bring_back && active});
+  if (member.balloon == nullptr) return;
+  if (member.balloon->view().link != machine::BalloonView::Link::kReady) return;
+  const bool busy =
+      state_ >= HostState::kSoft || planner_.expects_shortage() || decision.balloon.size_bytes > 0;
+  member.balloon->set_stats_period(busy ? kStatsBusySeconds : kStatsCalmSeconds);
+  member.balloon->request(configured - std::min(configured, decision.balloon.request_bytes));
+}
+
+Nanoseconds Host::tick_period() const {
+  const bool moving = std::ranges::any_of(
+      members_, [](const Member& member) { return in_motion(member.decision.balloon); });
+  return moving || state_ >= HostState::kSoft || planner_.expects_shortage() ? kTickBusy
+                                                                             : kTickCalm;
+}
+
+VmReport Host::report_of(const Member& member) const {
+  VmReport report = member.pager->report();
+  const VmDecision& decision = member.decision;
+  report.spec.allocation = member.allocation;
+  report.shares = decision.target.shares;
+  report.want_bytes = decision.target.want_bytes;
+  report.bound = name_of(decision.target.bound);
+  report.balloon_state = name_of(decision.balloon.condition);
+  report.balloon_bytes = decision.balloon.size_bytes;
+  report.balloon_target_bytes = decision.balloon.request_bytes;
+  report.balloon_max_bytes = decision.balloon_max_bytes;
+  if (member.balloon == nullptr) return report;
+  if (const auto stats = member.balloon->view().stats) {
+    report.guest_total_bytes = stats->total_bytes.value_or(0);
+    report.guest_available_bytes = stats->available_bytes.value_or(0);
+  }
+  return report;
 }
 
 HostReport Host::report() const {
+  const Nanoseconds now = clock_.now();
   HostReport report;
   report.budget_bytes = ledger_.budget();
   report.consumed_bytes = ledger_.consumed();
   report.peak_consumed_bytes = ledger_.peak();
   report.free_bytes = ledger_.free();
   report.daemon_bytes = own_bytes_;
-  report.state = budget_state(report.free_bytes, min_free_);
-  report.uptime_ns = clock_.now() - started_;
-  for (const Pager* pager : pagers_) {
-    report.vms.push_back(pager->report());
-    report.promised_bytes += pager->spec().configured_bytes;
-    report.min_bytes += pager->spec().allocation.min_bytes;
+  report.state = name_of(ledger_.state());
+  report.state_ns = ledger_.state() == state_ ? now - state_since_ : 0;
+  report.min_free_bytes = min_free_bytes(ledger_.budget(), options_.min_free_percent);
+  report.soft_bytes = thresholds_.enter_of(HostState::kSoft);
+  report.hard_bytes = thresholds_.enter_of(HostState::kHard);
+  report.low_bytes = thresholds_.enter_of(HostState::kLow);
+  report.divided_bytes = divided_bytes();
+  report.unreserved_bytes = admission_.unreserved(promises(), now);
+  report.idle_tax_percent = options_.idle_tax_percent;
+  report.idle_tax_type = options_.idle_tax_type == TaxType::kVariable ? "variable" : "flat";
+  report.uptime_ns = now - started_;
+  report.reservations = admission_.reservations(now);
+  for (const Member& member : members_) {
+    report.vms.push_back(report_of(member));
+    report.promised_bytes += member.pager->spec().configured_bytes;
+    report.min_bytes += member.allocation.min_bytes;
   }
   return report;
 }

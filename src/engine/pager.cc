@@ -16,6 +16,9 @@ constexpr uint64_t kFixedOverheadBytes = 640 * 1024;
 // waits so long for the others first.
 constexpr Nanoseconds kPatience = 50 * kMillisecond;
 constexpr Nanoseconds kStallReportAfter = 2 * kSecond;
+// A VM that the low state blocks and that finds nothing of its own to give may go on after so long,
+// if there is memory at all: waiting longer would help nobody.
+constexpr Nanoseconds kBlockPatience = kSecond;
 
 uint32_t slots_of(const VmSpec& spec) {
   return static_cast<uint32_t>(pages_ceil(swap_bytes(spec)));
@@ -45,9 +48,8 @@ Status check_sizes(const VmSpec& spec, const PagerParts& parts) {
 
 }  // namespace
 
-size_t Pager::tables_bytes(uint32_t pages, uint32_t slots) {
-  return Tables::bytes_for(pages, slots);
-}
+// The swap file may grow up to one slot per page: the checksum table is made for that, and sparse.
+size_t Pager::tables_bytes(uint32_t pages) { return Tables::bytes_for(pages, pages); }
 size_t Pager::arena_bytes(uint32_t pages) {
   return std::max<size_t>(size_t{pages} * kPageBytes / ZipCache::kSlabBytes, 1) *
          ZipCache::kSlabBytes;
@@ -58,9 +60,13 @@ uint64_t Pager::overhead_bytes(uint32_t pages) {
 }
 
 Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
-    : vm_(spec, parts, tables), io_(vm_), faults_(vm_, io_), reclaimer_(vm_, io_) {
+    : vm_(spec, parts, tables),
+      io_(vm_),
+      bring_back_(vm_, io_),
+      faults_(vm_, io_, bring_back_),
+      reclaimer_(vm_, io_) {
   report_.spec = spec;
-  report_.swap_reserved_bytes = swap_bytes(spec);
+  report_.swap_reserved_bytes = pages_to_bytes(vm_.slots.count());
 }
 
 Status Pager::charge_overhead(bool existing) {
@@ -79,7 +85,7 @@ Status Pager::charge_overhead(bool existing) {
 
 Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerParts& parts) {
   BALLAST_TRY_STATUS(check_sizes(spec, parts));
-  const Tables tables = Tables::format(parts.store.tables(), pages_of(spec), slots_of(spec),
+  const Tables tables = Tables::format(parts.store.tables(), pages_of(spec), pages_of(spec),
                                        Random(parts.seed).next());
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
   BALLAST_TRY_STATUS(pager->charge_overhead(false));
@@ -90,7 +96,7 @@ Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerPart
 
 Result<std::unique_ptr<Pager>> Pager::take_over(const VmSpec& spec, const PagerParts& parts) {
   BALLAST_TRY(const Tables tables,
-              Tables::open(parts.store.tables(), pages_of(spec), slots_of(spec)));
+              Tables::open(parts.store.tables(), pages_of(spec), pages_of(spec)));
   BALLAST_TRY_STATUS(check_sizes(spec, parts));
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
   BALLAST_TRY_STATUS(take_over_tables(pager->vm_));
@@ -164,8 +170,7 @@ bool Pager::poll_io() {
 bool Pager::may_reclaim_for_waiting() const {
   const Nanoseconds since = faults_.waiting_since();
   if (since == 0 || vm_.consumed() <= vm_.floor_bytes()) return false;
-  return vm_.consumed() >= vm_.target_bytes.load(std::memory_order_relaxed) ||
-         vm_.clock.now() - since > kPatience;
+  return vm_.consumed() >= vm_.orders.target_bytes() || vm_.clock.now() - since > kPatience;
 }
 
 bool Pager::turn() {
@@ -180,31 +185,45 @@ bool Pager::turn() {
         std::min<uint64_t>(asked_pages_, moved > 0 || io_.busy() ? moved : asked_pages_);
     progress |= moved > 0;
     if (moved == 0) io_.flush();
-    if (moved > 0 || io_.busy()) {
-      stalled_since_ = 0;
-      stall_reported_ = false;
-    } else if (stalled_since_ == 0) {
-      stalled_since_ = vm_.clock.now();
-    } else if (!stall_reported_ && vm_.clock.now() - stalled_since_ > kStallReportAfter) {
-      stall_reported_ = true;
-      vm_.control.event(
-          machine::Severity::kWarning, "reclaim.stalled",
-          fmt::format("memory of {} is needed but none can be taken: compression cache {} of {}, "
-                      "swap {} of {} slots free; faults wait",
-                      vm_.spec.name, format_size(vm_.zip.used_bytes()),
-                      format_size(vm_.zip.max_bytes()), vm_.slots.free_count(),
-                      vm_.tables.slot_count()));
-    }
+    note_stall(moved > 0 || io_.busy());
   } else {
     io_.flush();
+    vm_.let_pass = false;
+    if (!faults_.waiting()) bring_back_.turn();
   }
   publish();
   return progress && wanted;
 }
 
+// Reclaim is wanted; `moves` tells whether anything came of it.
+void Pager::note_stall(bool moves) {
+  if (moves) {
+    stalled_since_ = 0;
+    stall_reported_ = vm_.let_pass = false;
+    return;
+  }
+  if (stalled_since_ == 0) stalled_since_ = vm_.clock.now();
+  const Nanoseconds stalled = vm_.clock.now() - stalled_since_;
+  vm_.let_pass = stalled > kBlockPatience;
+  if (stall_reported_ || stalled <= kStallReportAfter) return;
+  stall_reported_ = true;
+  vm_.control.event(
+      machine::Severity::kWarning, "reclaim.stalled",
+      fmt::format("memory of {} is needed but none can be taken: compression cache {} of {}, "
+                  "swap {} of {} slots free; faults wait",
+                  vm_.spec.name, format_size(vm_.zip.used_bytes()),
+                  format_size(vm_.zip.max_bytes()), vm_.slots.free_count(), vm_.slots.count()));
+}
+
 void Pager::reclaim(uint64_t pages) {
   const uint64_t consumed = vm_.consumed();
   asked_pages_ = std::min(pages, pages_floor(consumed - std::min(consumed, vm_.floor_bytes())));
+}
+
+void Pager::swap_grew() {
+  vm_.slots.grow(std::min(vm_.swap.slot_count(), vm_.tables.slot_count()));
+  const std::lock_guard lock(report_lock_);
+  report_.swap_reserved_bytes = pages_to_bytes(vm_.slots.count());
 }
 
 uint32_t Pager::retry_lost() {
@@ -231,8 +250,23 @@ void Pager::publish() {
   report_.swap_ins = vm_.counters.swap_ins;
   report_.zips = vm_.counters.zips;
   report_.swap_outs = vm_.counters.swap_outs;
+  report_.brought_back = vm_.counters.brought_back;
   report_.clean_drops = vm_.counters.clean_drops;
   report_.waits = vm_.counters.waits;
+}
+
+bool Pager::wants_to_move() const {
+  const VmReport report = this->report();
+  const HostState state = vm_.ledger.state();
+  const StandingOrders& orders = vm_.orders;
+  if (report.consumed_bytes > orders.limit_floor_bytes()) return true;
+  if (state >= HostState::kHard) return report.consumed_bytes > orders.target_bytes();
+  if (vm_.ledger.free() < vm_.ledger.stop_level() &&
+      report.consumed_bytes > orders.soft_floor_bytes()) {
+    return true;
+  }
+  return orders.bring_back() && report.swapped_bytes > 0 && state <= HostState::kClear &&
+         report.consumed_bytes < orders.target_bytes();
 }
 
 VmReport Pager::report() const {
@@ -241,7 +275,10 @@ VmReport Pager::report() const {
     const std::lock_guard lock(report_lock_);
     report = report_;
   }
-  report.target_bytes = vm_.target_bytes.load(std::memory_order_relaxed);
+  report.target_bytes = vm_.orders.target_bytes();
+  report.spec.allocation.min_bytes = vm_.orders.min_bytes();
+  report.blocked =
+      vm_.ledger.state() == HostState::kLow && report.consumed_bytes > report.target_bytes;
   return report;
 }
 
@@ -269,7 +306,7 @@ void Pager::audit() const {
   }
   BALLAST_CHECK_THAT(compressed == vm_.zip.slots_used() && compressed == vm_.zip.count_slots(),
                      "{} pages, {} slots", compressed, vm_.zip.slots_used());
-  const uint64_t taken = vm_.tables.slot_count() - vm_.slots.free_count();
+  const uint64_t taken = vm_.slots.count() - vm_.slots.free_count();
   BALLAST_CHECK_THAT(taken >= slots && taken - slots <= io_.slots_in_flight(),
                      "{} taken, {} named, {} in flight", taken, slots, io_.slots_in_flight());
   const uint64_t frames = vm_.count(PageState::kResident) + vm_.count(PageState::kSealed);

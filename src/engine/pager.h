@@ -20,8 +20,8 @@ namespace ballast::engine {
 
 class Pager {
  public:
-  // What the store must offer for a VM of so many pages and slots.
-  static size_t tables_bytes(uint32_t pages, uint32_t slots);
+  // What the store must offer for a VM of so many pages.
+  static size_t tables_bytes(uint32_t pages);
   static size_t arena_bytes(uint32_t pages);  // sparse
   // Charged for a VM from its start: pmap, buffers.
   static uint64_t overhead_bytes(uint32_t pages);
@@ -46,6 +46,8 @@ class Pager {
   // Takes this many pages from the VM now, whatever its target, as far as its stores take them;
   // never below its min.
   void reclaim(uint64_t pages);
+  // The swap device offers more slots than before.
+  void swap_grew();
   // Tries Lost pages again (an operator repaired the disk). Returns how many.
   uint32_t retry_lost();
 
@@ -56,9 +58,10 @@ class Pager {
   bool gone() const { return vm_.gone; }
   const VmSpec& spec() const { return vm_.spec; }
 
-  void set_target(uint64_t bytes) {
-    vm_.target_bytes.store(bytes, std::memory_order_relaxed);
-  }                         // any thread
+  void set_orders(const Orders& orders) { vm_.orders.set(orders); }  // any thread
+  // Whether the worker would find something to page or to bring back, as of its last report; it
+  // sleeps otherwise. Any thread.
+  bool wants_to_move() const;
   VmReport report() const;  // any thread
 
   // Recounts pages, frames, slots and charges against the tables and the RAM file; a difference is
@@ -70,10 +73,12 @@ class Pager {
   Status charge_overhead(bool existing);
   void take_discarded_word(uint32_t word, uint64_t bits);
   bool may_reclaim_for_waiting() const;
+  void note_stall(bool moves);
   void publish();
 
   Vm vm_;
   SwapIo io_;
+  BringBack bring_back_;
   FaultServer faults_;
   Reclaimer reclaimer_;
   uint64_t asked_pages_ = 0;       // by reclaim()

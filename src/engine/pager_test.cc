@@ -139,12 +139,12 @@ TEST(Sealing, APageWrittenAfterItWasSealedStays) {
   TestVm vm({.options = without_zip(),
              .swap = {.latency_min = 10 * kMillisecond, .latency_max = 10 * kMillisecond}});
   for (uint32_t page = 0; page < 16; ++page) vm.stamp(page, Kind::kRandom);
-  vm.ledger->set_levels(0, vm.ledger->budget() + 1, vm.ledger->budget() + 1);
-  vm.pager->set_target(0);
+  vm.ledger->set_thresholds(0, hard_below(vm.ledger->budget() + 1));
+  vm.set_target(0);
   vm.pump();  // sealed, copied, on its way
   ASSERT_EQ(vm.state(3), PageState::kSealed);
   ASSERT_TRUE(vm.entry(3).in_flight());
-  vm.ledger->set_levels(0, 0, 0);
+  vm.ledger->set_thresholds(0, {});
   vm.stamp(3, Kind::kRandom, 2);  // traps, goes on
   EXPECT_EQ(vm.state(3), PageState::kResident);
   vm.check(4);  // reads do not even trap
@@ -163,8 +163,8 @@ TEST(Sealing, ACompressedPageTouchedOnItsWayToSwapStays) {
       {.pages = 64, .swap = {.latency_min = 10 * kMillisecond, .latency_max = 10 * kMillisecond}});
   vm.setup.options.zip_max_percent = 10;  // 25 KiB: one slab
   for (uint32_t page = 0; page < 64; ++page) vm.stamp(page, Kind::kZips);
-  vm.ledger->set_levels(0, vm.ledger->budget() + 1, vm.ledger->budget() + 1);
-  vm.pager->set_target(0);
+  vm.ledger->set_thresholds(0, hard_below(vm.ledger->budget() + 1));
+  vm.set_target(0);
   std::optional<uint32_t> going;
   for (int i = 0; i < 50 && !going; ++i) {
     vm.pump();
@@ -173,7 +173,7 @@ TEST(Sealing, ACompressedPageTouchedOnItsWayToSwapStays) {
     }
   }
   ASSERT_TRUE(going);
-  vm.ledger->set_levels(0, 0, 0);
+  vm.ledger->set_thresholds(0, {});
   vm.stamp(*going, Kind::kZips, 2);
   EXPECT_EQ(vm.state(*going), PageState::kResident);
   vm.world.advance(2 * kSecond);
@@ -276,8 +276,8 @@ TEST(Faults, StaleAndDoubledEventsAreHarmless) {
 TEST(Faults, WaitForMemoryAndAreServedWhenThereIsSome) {
   const uint64_t overhead = Pager::overhead_bytes(256);
   TestVm vm({.budget_bytes = overhead + 80 * kPageBytes});
-  vm.ledger->set_levels(uint64_t{64} << 10, 0, 0);
-  vm.pager->set_target(overhead + 32 * kPageBytes);
+  vm.ledger->set_thresholds(uint64_t{64} << 10, {});
+  vm.set_target(overhead + 32 * kPageBytes);
   for (uint32_t page = 0; page < 256; ++page) vm.stamp(page, Kind::kRandom);
   EXPECT_GT(vm.pager->report().waits, 0u);
   EXPECT_LE(vm.ledger->peak(), vm.ledger->budget());
@@ -293,7 +293,7 @@ TEST(Faults, WaitingForTheDiskTakesNoMemoryFromAnybody) {
   vm.reclaim_all();
   for (uint32_t page = 0; page < 100; ++page) vm.check(page);
   const VmReport before = vm.pager->report();
-  vm.pager->set_target(vm.consumed());  // as the policy does for who wants no more
+  vm.set_target(vm.consumed());  // as the policy does for who wants no more
   for (uint32_t vcpu = 0; vcpu < 12; ++vcpu) {
     EXPECT_EQ(vm.memory.touch(vcpu, PageIndex(120 + vcpu * 11), false), nullptr);
   }
@@ -312,8 +312,8 @@ TEST(Faults, WaitingForTheDiskTakesNoMemoryFromAnybody) {
 TEST(Faults, MoreWaitersThanAreRememberedAreAllServed) {
   const uint64_t overhead = Pager::overhead_bytes(512);
   TestVm vm({.pages = 512, .budget_bytes = overhead + 144 * kPageBytes});
-  vm.ledger->set_levels(uint64_t{64} << 10, 0, 0);
-  vm.pager->set_target(0);
+  vm.ledger->set_thresholds(uint64_t{64} << 10, {});
+  vm.set_target(0);
   for (uint32_t page = 0; page < 128; ++page) vm.stamp(page, Kind::kRandom);
   std::set<uint32_t> missing;
   for (uint32_t page = 128; page < 512; ++page) missing.insert(page);

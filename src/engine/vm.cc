@@ -1,5 +1,6 @@
 #include "engine/vm.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -26,8 +27,9 @@ Vm::Vm(const VmSpec& vm_spec, const PagerParts& parts, Tables vm_tables)
       zip(parts.store, parts.ledger,
           parts.options.zip_enable ? vm_spec.configured_bytes / 100 * parts.options.zip_max_percent
                                    : 0),
-      slots(vm_tables.slot_count()),
-      target_bytes(vm_spec.configured_bytes) {}
+      slots(std::min(vm_tables.slot_count(), parts.swap.slot_count())),
+      orders(
+          {.target_bytes = vm_spec.configured_bytes, .min_bytes = vm_spec.allocation.min_bytes}) {}
 
 void Vm::set(PageIndex page, PageEntry entry) {
   const PageState from = tables.get(page).state();
@@ -40,6 +42,7 @@ void Vm::set(PageIndex page, PageEntry entry) {
 }
 
 uint32_t Vm::charge_frames(uint32_t wanted) {
+  if (blocked()) return 0;
   for (uint32_t frames = wanted; frames > 0; frames /= 4) {
     if (ledger.try_charge(pages_to_bytes(frames))) {
       charged_frames += frames;

@@ -9,7 +9,7 @@
 //   - an entry changes only through set(), which knows the allowed transitions;
 //   - whoever replaces a payload (arena slot, swap slot) frees the old one after the new entry is
 //   stored.
-// Worker only, except target_bytes.
+// Worker only, except orders.
 #pragma once
 
 #include <array>
@@ -51,10 +51,50 @@ struct VmCounters {
   uint64_t swap_ins = 0;
   uint64_t zips = 0;
   uint64_t swap_outs = 0;
+  uint64_t brought_back = 0;
   uint64_t clean_drops = 0;
   uint64_t zero_drops = 0;
   uint64_t waits = 0;
   uint64_t discards = 0;
+};
+
+inline constexpr uint64_t kNoFloor = ~uint64_t{0};
+
+// What the host's policy asks of one VM: bytes of consumption, overhead included, except min.
+struct Orders {
+  uint64_t target_bytes = 0;
+  // In the soft state the VM is paged down to this: its target and what its balloon can still take.
+  // In the states hard and low it is paged down to its target.
+  uint64_t soft_floor_bytes = kNoFloor;
+  // Above its limit: paged down to this in any state.
+  uint64_t limit_floor_bytes = kNoFloor;
+  uint64_t min_bytes = 0;   // of guest memory; the VM is never taken below it
+  bool bring_back = false;  // swapped pages may return while memory is plenty
+};
+
+// Orders as the worker reads them: each number by itself; a mixture of two orders does no harm.
+class StandingOrders {
+ public:
+  explicit StandingOrders(const Orders& orders) { set(orders); }
+  void set(const Orders& orders) {  // any thread
+    target_bytes_.store(orders.target_bytes, std::memory_order_relaxed);
+    soft_floor_bytes_.store(orders.soft_floor_bytes, std::memory_order_relaxed);
+    limit_floor_bytes_.store(orders.limit_floor_bytes, std::memory_order_relaxed);
+    min_bytes_.store(orders.min_bytes, std::memory_order_relaxed);
+    bring_back_.store(orders.bring_back, std::memory_order_relaxed);
+  }
+  uint64_t target_bytes() const { return target_bytes_.load(std::memory_order_relaxed); }
+  uint64_t soft_floor_bytes() const { return soft_floor_bytes_.load(std::memory_order_relaxed); }
+  uint64_t limit_floor_bytes() const { return limit_floor_bytes_.load(std::memory_order_relaxed); }
+  uint64_t min_bytes() const { return min_bytes_.load(std::memory_order_relaxed); }
+  bool bring_back() const { return bring_back_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> target_bytes_;
+  std::atomic<uint64_t> soft_floor_bytes_;
+  std::atomic<uint64_t> limit_floor_bytes_;
+  std::atomic<uint64_t> min_bytes_;
+  std::atomic<bool> bring_back_;
 };
 
 // Page-aligned memory for I/O and staging, allocated once.
@@ -95,8 +135,13 @@ struct Vm {
   }
 
   // What it may always keep: its min is memory of the guest, the overhead comes on top.
-  uint64_t floor_bytes() const { return spec.allocation.min_bytes + overhead_bytes; }
+  uint64_t floor_bytes() const { return orders.min_bytes() + overhead_bytes; }
 
+  // Memory is low and the VM is above its target: it gets no frame until memory is back, or until
+  // its own reclaim has found nothing to take for a while (then it may use what there is).
+  bool blocked() const {
+    return ledger.state() == HostState::kLow && !let_pass && consumed() > orders.target_bytes();
+  }
   // Charges up to `wanted` frames, at least 1 or none. Returns how many.
   uint32_t charge_frames(uint32_t wanted);
   void uncharge_frames(uint64_t frames);
@@ -139,9 +184,10 @@ struct Vm {
   uint64_t charged_frames = 0;  // = pages with frames, between two calls into the engine
   uint64_t overhead_bytes = 0;  // charged
   uint64_t charged_checksum_pages =
-      0;                               // of overhead_bytes: the checksum table as far as it is used
-  std::atomic<uint64_t> target_bytes;  // set by the host's policy, any thread
-  bool gone = false;                   // the VM died; nothing is served any more
+      0;  // of overhead_bytes: the checksum table as far as it is used
+  StandingOrders orders;
+  bool let_pass = false;  // see blocked()
+  bool gone = false;      // the VM died; nothing is served any more
   // Slots that the disk is reading now, one entry per I/O buffer; a slot whose page was given up
   // meanwhile is an orphan that the completion releases, so that no write can be started over a
   // read.

@@ -35,7 +35,7 @@ VmSpec make_spec(uint32_t index, const VmPlan& plan) {
 // Buffers that the engine charges but the machine cannot see.
 uint64_t unseen_overhead(const VmSpec& spec) {
   const auto pages = static_cast<uint32_t>(spec.configured_bytes / kPageBytes);
-  return Pager::overhead_bytes(pages) - Pager::tables_bytes(pages, 0);
+  return Pager::overhead_bytes(pages) - engine::Tables::bytes_for(pages, 0);
 }
 
 }  // namespace
@@ -48,10 +48,11 @@ SimVm::SimVm(machine::sim::SimWorld& sim_world, uint32_t index, const VmPlan& vm
       spec(make_spec(index, vm_plan)),
       memory(sim_world, index, vm_plan.memory),
       swap(sim_world, index, vm_plan.swap),
-      store(sim_world, index, Pager::tables_bytes(vm_plan.pages, vm_plan.swap.slot_count),
+      store(sim_world, index, Pager::tables_bytes(vm_plan.pages),
             Pager::arena_bytes(vm_plan.pages)),
       control(sim_world),
-      guest(index, vm_plan, memory, seed) {}
+      guest(index, vm_plan, memory, seed),
+      allocation(spec.allocation) {}
 
 Simulation::Simulation(Scenario scenario)
     : scenario_(std::move(scenario)),
@@ -114,7 +115,8 @@ void Simulation::begin_daemon() {
       // Most take-overs live; some die in the middle, and the one after them too.
       kills_allowed_ = random_.chance(300);
       auto host =
-          Host::create(scenario_.budget_bytes, scenario_.own_bytes, scenario_.options, world_);
+          Host::create(scenario_.budget_bytes, scenario_.own_bytes, scenario_.options, world_,
+                       [](machine::Severity, std::string, std::string, std::string) {});
       if (!host) fail(Verdict::kCrash, host.error().message);
       host_ = std::move(host).value();
       std::erase_if(vms_, [this](const auto& vm) { return !take_over(*vm); });
@@ -143,7 +145,7 @@ bool Simulation::take_over(SimVm& vm) {
     return false;
   }
   vm.pager = std::move(pager).value();
-  host_->add(*vm.pager);
+  host_->add({vm.pager.get()}, vm.allocation);
   return true;
 }
 
@@ -167,7 +169,7 @@ bool Simulation::admit(uint32_t index) {
   kills_allowed_ = true;
   if (pager) {
     vm->pager = std::move(pager).value();
-    host_->add(*vm->pager);
+    host_->add({vm->pager.get()}, vm->allocation);
     vms_.push_back(std::move(vm));
   }
   ledger_is_whole_ = true;
@@ -282,7 +284,7 @@ bool Simulation::round() {
   }
   if (world_.peek() >= next_balance_) {
     next_balance_ = world_.peek() + scenario_.balance_every_ms * kMillisecond;
-    host_->balance();
+    host_->tick();
   }
   if (rounds_ % 64 == 0) {
     if (const SimVm* vm = some_vm()) vm->pager->audit();

@@ -32,6 +32,7 @@ struct SimVm {
   machine::sim::SimVmControl control;
   Guest guest;
   std::unique_ptr<engine::Pager> pager;
+  Allocation allocation;  // as it is now; the daemon keeps it over restarts
 
   bool running() const { return !memory.dead() && !control.frozen(); }
 };

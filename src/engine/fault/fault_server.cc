@@ -21,7 +21,10 @@ bool fillable(PageState state) {
 
 }  // namespace
 
-FaultServer::FaultServer(Vm& vm, SwapIo& io) : vm_(vm), io_(io) { waiting_.reserve(kWaitingMax); }
+FaultServer::FaultServer(Vm& vm, SwapIo& io, BringBack& bring_back)
+    : vm_(vm), io_(io), bring_back_(bring_back) {
+  waiting_.reserve(kWaitingMax);
+}
 
 void FaultServer::serve(const machine::Fault& fault) {
   if (vm_.gone) return;
@@ -178,6 +181,7 @@ FaultServer::Answer FaultServer::let_write(PageIndex page) {
 }
 
 FaultServer::Answer FaultServer::unzip(PageIndex page) {
+  bring_back_.note_miss(page);
   const uint32_t limit =
       std::min(reach(streams_.steps_at(page), 1, kRunPages), vm_.tables.page_count() - page.raw());
   uint32_t count = 1;
@@ -233,6 +237,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
 }
 
 FaultServer::Answer FaultServer::swap_in(const machine::Fault& fault) {
+  bring_back_.note_miss(fault.page);
   const uint32_t steps = streams_.steps_at(fault.page);
   const auto start = io_.start_read(fault.page, fault.write, reach(steps, 1, kRunPages));
   streams_.served_until(fault.page + 1);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/fault/streams.h"
+#include "engine/swap/bring_back.h"
 #include "engine/swap/swap_io.h"
 #include "engine/vm.h"
 
@@ -16,7 +17,7 @@ namespace ballast::engine {
 
 class FaultServer {
  public:
-  FaultServer(Vm& vm, SwapIo& io);
+  FaultServer(Vm& vm, SwapIo& io, BringBack& bring_back);
 
   void serve(const machine::Fault& fault);
   // Tries the waiting faults again, oldest first. True if one was answered.
@@ -46,6 +47,7 @@ class FaultServer {
 
   Vm& vm_;
   SwapIo& io_;
+  BringBack& bring_back_;
   Streams streams_;
   std::vector<Waiting> waiting_;  // bounded by kWaitingMax
   bool dropped_ = false;  // more faults waited than we remember: wake all later, they fault again

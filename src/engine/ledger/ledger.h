@@ -4,13 +4,18 @@
 // Memory is charged *before* it is taken and given back *after* it is gone, so consumed() is at no
 // instant less than the truth, and never exceeds the budget. The last `reserve` bytes are for
 // reclaim alone: storing a page compressed may take a slab before it frees frames.
+//
+// The host state (policy/host_state.h) lives where free memory is counted: whoever charges or gives
+// back across a threshold moves it, so all workers see one state at once and nobody polls for it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 
 #include "base/check.h"
+#include "engine/policy/host_state.h"
 
 namespace ballast::engine {
 
@@ -36,6 +41,7 @@ class Ledger {
     const uint64_t paid = bytes < credit_ ? bytes : credit_;
     credit_ -= paid;
     raise_peak(consumed_.fetch_add(bytes - paid, std::memory_order_relaxed) + bytes - paid);
+    follow_free();
   }
   // What was charged for a VM by estimate, until its take-over charges it exactly: in between
   // nobody else gets it.
@@ -47,6 +53,7 @@ class Ledger {
   void uncharge(uint64_t bytes) {
     const uint64_t before = consumed_.fetch_sub(bytes, std::memory_order_relaxed);
     BALLAST_CHECK_THAT(before >= bytes, "consumed {} uncharged {}", before, bytes);
+    follow_free();
   }
 
   uint64_t budget() const { return budget_; }
@@ -57,16 +64,26 @@ class Ledger {
   }
   uint64_t peak() const { return peak_.load(std::memory_order_relaxed); }
 
-  // Reclaim starts below `start` free bytes and stops at `stop`; set by the host's policy.
-  void set_levels(uint64_t reserve, uint64_t start, uint64_t stop) {
+  // Set by the host's policy; any thread may be charging meanwhile.
+  void set_thresholds(uint64_t reserve, const Thresholds& thresholds) {
     reserve_.store(reserve, std::memory_order_relaxed);
-    start_.store(start, std::memory_order_relaxed);
-    stop_.store(stop, std::memory_order_relaxed);
+    for (size_t i = 0; i < kHostStates; ++i) {
+      enter_[i].store(thresholds.enter[i], std::memory_order_relaxed);
+      leave_[i].store(thresholds.leave[i], std::memory_order_relaxed);
+    }
+    follow_free();
   }
-  uint64_t stop_level() const { return stop_.load(std::memory_order_relaxed); }
-  uint64_t start_level() const { return start_.load(std::memory_order_relaxed); }
+  HostState state() const { return state_.load(std::memory_order_relaxed); }
+  // Looks at free memory again: a rise goes one state at a time, so somebody has to ask repeatedly.
+  void follow_free();
+  // Paging, once begun, goes on until so much is free: where the clear state begins, or the high
+  // one in a set of thresholds that has no clear state.
+  uint64_t stop_level() const {
+    const uint64_t clear = enter_of(HostState::kClear);
+    return clear > enter_of(HostState::kSoft) ? clear : enter_of(HostState::kHigh);
+  }
 
-  // Called (from any thread, must not block) when free memory falls below start or a charge fails.
+  // Called (from any thread, must not block) when the state changes or a charge fails.
   void set_pressure_hook(std::function<void()> hook) { hook_ = std::move(hook); }
 
  private:
@@ -75,16 +92,25 @@ class Ledger {
     do {
       if (before > limit || limit - before < bytes) return false;
     } while (!consumed_.compare_exchange_weak(before, before + bytes, std::memory_order_relaxed));
-    const uint64_t after = before + bytes;
-    raise_peak(after);
-    const uint64_t start = start_.load(std::memory_order_relaxed);
-    if (budget_ - after < start && budget_ - before >= start) pressure();
+    raise_peak(before + bytes);
+    follow_free();
     return true;
   }
   void raise_peak(uint64_t value) {
     uint64_t peak = peak_.load(std::memory_order_relaxed);
     while (value > peak && !peak_.compare_exchange_weak(peak, value, std::memory_order_relaxed)) {
     }
+  }
+  uint64_t enter_of(HostState state) const {
+    return enter_[static_cast<size_t>(state)].load(std::memory_order_relaxed);
+  }
+  Thresholds thresholds() const {
+    Thresholds thresholds;
+    for (size_t i = 0; i < kHostStates; ++i) {
+      thresholds.enter[i] = enter_[i].load(std::memory_order_relaxed);
+      thresholds.leave[i] = leave_[i].load(std::memory_order_relaxed);
+    }
+    return thresholds;
   }
   void pressure() {
     if (hook_) hook_();
@@ -95,9 +121,24 @@ class Ledger {
   std::atomic<uint64_t> peak_ = 0;
   uint64_t credit_ = 0;
   std::atomic<uint64_t> reserve_ = 0;
-  std::atomic<uint64_t> start_ = 0;
-  std::atomic<uint64_t> stop_ = 0;
+  std::atomic<HostState> state_ = HostState::kHigh;
+  std::array<std::atomic<uint64_t>, kHostStates> enter_{};  // Thresholds
+  std::array<std::atomic<uint64_t>, kHostStates> leave_{};
   std::function<void()> hook_;
 };
+
+inline void Ledger::follow_free() {
+  HostState now = state();
+  while (true) {
+    const HostState next = next_state(now, free(), thresholds());
+    if (next == now) return;
+    // Free memory is read anew after every change: the last of two racing charges has the last
+    // word.
+    if (!state_.compare_exchange_weak(now, next, std::memory_order_relaxed)) continue;
+    pressure();
+    if (next < now) return;  // one state at a time upwards
+    now = next;
+  }
+}
 
 }  // namespace ballast::engine

@@ -25,7 +25,7 @@ TEST(Ledger, ChargesUpToTheBudgetAndNotOneByteMore) {
 
 TEST(Ledger, ReserveIsForReclaim) {
   Ledger ledger(1000);
-  ledger.set_levels(100, 0, 0);
+  ledger.set_thresholds(100, {});
   EXPECT_FALSE(ledger.try_charge(901));
   EXPECT_TRUE(ledger.try_charge(900));
   EXPECT_FALSE(ledger.try_charge(1));
@@ -36,7 +36,7 @@ TEST(Ledger, ReserveIsForReclaim) {
 
 TEST(Ledger, AReserveAboveTheBudgetLeavesNothingToGuests) {
   Ledger ledger(1000);
-  ledger.set_levels(1001, 0, 0);
+  ledger.set_thresholds(1001, {});
   EXPECT_FALSE(ledger.try_charge(1));
   EXPECT_TRUE(ledger.try_charge_for_reclaim(1));
 }
@@ -66,25 +66,46 @@ TEST(LedgerDeathTest, GivingBackMoreThanWasTakenIsABug) {
   EXPECT_DEATH(ledger.uncharge(11), "consumed 10 uncharged 11");
 }
 
-TEST(Ledger, PressureIsToldWhenStartIsCrossedAndWhenAChargeFails) {
+Thresholds test_thresholds() {
+  Thresholds thresholds;
+  thresholds.enter = {900, 500, 300, 200, 100};
+  thresholds.leave = {900, 600, 350, 225, 125};
+  return thresholds;
+}
+
+TEST(Ledger, TheStateFollowsFreeMemoryAndItsChangesAreTold) {
   Ledger ledger(1000);
   int calls = 0;
   ledger.set_pressure_hook([&] { ++calls; });
-  ledger.set_levels(0, 300, 500);
-  EXPECT_TRUE(ledger.try_charge(700));
-  EXPECT_EQ(calls, 0);  // 300 free: not below start yet
+  ledger.set_thresholds(0, test_thresholds());
+  EXPECT_TRUE(ledger.try_charge(500));
+  EXPECT_EQ(ledger.state(), HostState::kHigh);
+  EXPECT_EQ(calls, 0);  // 500 free: not below the line yet
   EXPECT_TRUE(ledger.try_charge(1));
+  EXPECT_EQ(ledger.state(), HostState::kClear);
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(ledger.try_charge(100));
-  EXPECT_EQ(calls, 1);  // told once
-  EXPECT_FALSE(ledger.try_charge(200));
+  EXPECT_EQ(calls, 1);                  // told once
+  EXPECT_TRUE(ledger.try_charge(300));  // 99 free
+  EXPECT_EQ(ledger.state(), HostState::kLow);
   EXPECT_EQ(calls, 2);
+  EXPECT_FALSE(ledger.try_charge(200));
+  EXPECT_EQ(calls, 3);
+  ledger.uncharge(600);  // 699 free: upwards one state at a time
+  EXPECT_EQ(ledger.state(), HostState::kHard);
+  EXPECT_EQ(calls, 4);
+  for (int i = 0; i < 5; ++i) ledger.follow_free();
+  EXPECT_EQ(ledger.state(), HostState::kHigh);
+  EXPECT_EQ(ledger.stop_level(), 500u);
 }
 
 TEST(Ledger, ThreadsTogetherNeverExceedTheBudget) {
   constexpr uint64_t kBudget = 100'000;
   Ledger ledger(kBudget);
-  ledger.set_levels(5'000, 20'000, 30'000);
+  Thresholds thresholds;
+  thresholds.enter = {60'000, 30'000, 20'000, 10'000, 6'000};
+  thresholds.leave = {60'000, 35'000, 22'000, 12'000, 7'000};
+  ledger.set_thresholds(5'000, thresholds);
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> worst = 0;
   std::thread watcher([&] {

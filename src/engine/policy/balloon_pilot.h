@@ -3,17 +3,20 @@
 // next request. Everything the guest says is clamped; a lying guest harms itself only.
 //
 //   steps        grows in steps that the guest can deliver within a second or so (measured rate),
-//                shrinks at once
+//                never into what the guest needs to live; shrinks at once
 //   stuck        asked for more than kStuckAfter ago and nothing moved: the request is taken back
 //                to what was reached, so that the driver does not burn the guest's CPU trying, and
-//                tried again after a back-off that doubles
-//   over-asked   the guest has less available than it needs to live, or swaps: it is given back
-//   what
-//                it lacks, and its balloon is not grown until it has had room for a while
-//   no driver    the device never answered (guest booting, no driver): not counted on
+//                tried again after a back-off that doubles. A guest that does not shrink counts as
+//                stuck too, but stays asked: giving back costs it nothing
+//   over-asked   the guest has less available than it needs to live, or swaps, or takes pages back
+//                by itself: it is given back what it lacks, and its balloon is not grown until it
+//                has had room for a while
+//   no driver    the device never answered (guest booting, no driver): not counted on; probed
+//   reboot       nothing is in the balloon, and nothing is known of the driver, any more
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "machine/balloon.h"
@@ -22,21 +25,21 @@ namespace ballast::engine {
 
 enum class BalloonCondition : uint8_t {
   kNone,         // no device, or ballooning is forbidden (maximum 0)
-  kUnreachable,  // the monitor does not answer
+  kUnreachable,  // the monitor does not answer (yet)
   kNoDriver,     // the guest's driver has not shown itself: booting, or none
   kPaused,       // the VM is stopped: its driver cannot work
-  kIdle,         // the size is what is wanted
+  kIdle,         // the size is what is wanted, or growing is not allowed
   kInflating,
   kDeflating,
   kStuck,   // does not move towards what was asked
-  kSpared,  // the guest could not spare more: over-asked, given back
+  kSpared,  // the guest can spare no more: not grown, or given back what it lacked
   kFull,    // at its maximum
 };
 std::string_view name_of(BalloonCondition condition);
 
 struct BalloonPlan {
   BalloonCondition condition = BalloonCondition::kNone;
-  uint64_t size_bytes = 0;         // of the balloon now
+  uint64_t size_bytes = 0;         // of the balloon now; the last one known while unreachable
   uint64_t request_bytes = 0;      // size that the guest should be asked for
   uint64_t deliverable_bytes = 0;  // what the balloon can be counted on to take further, from now
   double rate = 0;                 // bytes per second, as measured; a guess at first
@@ -47,8 +50,9 @@ class BalloonPilot {
   // How long a guest may take before it counts as stuck (peers: squeezed, 5 s).
   static constexpr Nanoseconds kStuckAfter = 5 * kSecond;
 
-  // `wanted_bytes`: size that the policy wants now. `max_bytes`: sched.mem.maxmemctl.
-  // `grow`: whether growing is allowed (the host is short, or the VM is above its limit).
+  // To be called every second or more often. `wanted_bytes`: size that the policy wants now.
+  // `max_bytes`: sched.mem.maxmemctl. `grow`: whether growing is allowed (the host is short, or the
+  // VM is above its limit). Sizes are rounded down to pages.
   BalloonPlan fly(const machine::BalloonView& view, Nanoseconds now, uint64_t configured_bytes,
                   uint64_t wanted_bytes, uint64_t max_bytes, bool grow);
 
@@ -56,19 +60,72 @@ class BalloonPilot {
   const BalloonPlan& plan() const { return plan_; }
 
  private:
-  void measure(uint64_t size, Nanoseconds now);
-  bool over_asked(const machine::BalloonView& view, uint64_t configured_bytes, Nanoseconds now);
+  // What one call sees, clamped.
+  struct Sight {
+    uint64_t size = 0;
+    uint64_t target = 0;  // what is wanted, at most max
+    uint64_t max = 0;
+    uint64_t floor = 0;               // what the guest needs to live
+    std::optional<uint64_t> ceiling;  // the size that leaves it the floor; absent: not known
+    bool grow = false;
+  };
+  // The guest's last statistics, and what the balloon was when they came.
+  struct Report {
+    Nanoseconds at = 0;
+    uint64_t size = 0;
+    std::optional<uint64_t> available;
+    std::optional<uint64_t> swap_in_bytes;
+    std::optional<uint64_t> major_faults;
+  };
+
+  void begin(const machine::BalloonView& view, uint64_t configured_bytes);
+  uint64_t size_of(const machine::BalloonView& view, uint64_t configured_bytes);
+  bool read_report(const machine::BalloonView& view, uint64_t size, uint64_t configured_bytes);
+  void watch(const Sight& sight, Nanoseconds elapsed);
+  void measure(const Sight& sight, Nanoseconds elapsed);
+  std::optional<uint64_t> lacking(const Sight& sight, bool new_report) const;
+  void spare(const Sight& sight, uint64_t lack);
+  void give_up(const Sight& sight);
+  void steer(const Sight& sight);
+  void raise_to(uint64_t bytes);
+  uint64_t step(const Sight& sight) const;
+  bool spared() const { return clock_ < spare_until_; }
+  BalloonCondition judge(const Sight& sight) const;
+  uint64_t deliverable(const Sight& sight) const;
 
   BalloonPlan plan_;
-  bool has_moved_ = false;  // the driver has done something since the guest's boot
+  bool known_ = false;  // has seen a working device
   uint32_t resets_ = 0;
+  // What QEMU showed when the guest rebooted; until it shows something else, it shows a balloon
+  // that is gone: the device keeps the number until the new driver writes one.
+  std::optional<uint64_t> stale_actual_;
+  bool driver_seen_ = false;  // it has done something since the guest's boot
+
+  // Runs only while the guest can work: a pause or a dead monitor is nobody's fault. All times
+  // below are of this clock.
+  Nanoseconds clock_ = 0;
+  std::optional<Nanoseconds> last_call_;  // in the caller's time; absent: clock_ stands still
+
+  uint64_t request_ = 0;
+  Nanoseconds may_raise_at_ = 0;
   uint64_t last_size_ = 0;
-  Nanoseconds last_at_ = 0;   // when size was last looked at
-  Nanoseconds moved_at_ = 0;  // when it last came closer to the request, or was asked anew
-  Nanoseconds retry_at_ = 0;  // stuck: not before
-  Nanoseconds backoff_ = 0;
-  Nanoseconds spare_until_ = 0;  // over-asked: no growth before
-  uint64_t need_bytes_ = 0;      // over-asked: what it lacked
+  double rate_ = 0;     // bytes per second
+  bool eager_ = false;  // delivered the last step within a second: has earned a bigger one
+
+  int heading_ = 0;           // of the request, seen from the size: 1 grow, −1 shrink, 0 there
+  uint64_t mark_ = 0;         // the furthest size on this heading
+  Nanoseconds moved_at_ = 0;  // when that was reached, or the heading taken
+  bool stuck_ = false;        // until something moves, retries included
+  uint64_t stuck_size_ = 0;
+  Nanoseconds retry_at_ = 0;
+  Nanoseconds retry_after_ = 0;  // the present back-off
+
+  std::optional<Report> report_;
+  int swapping_reports_ = 0;  // in a row
+  uint64_t held_ = 0;         // the most that the guest has held since it was last told to shrink
+  Nanoseconds calm_at_ = 0;   // from then on, shrinking is the guest's own idea
+  Nanoseconds spare_until_ = 0;
+  Nanoseconds spare_after_ = 0;  // the present back-off
 };
 
 }  // namespace ballast::engine

@@ -140,7 +140,8 @@ void Planner::decide(const HostSituation& host, const VmSituation& vm, Known& kn
   decision.balloon_max_bytes =
       balloon_max_bytes(vm.allocation, vm.configured_bytes, options_.ctl_max_percent);
   const bool frozen = options_.hard_stops_balloon && host.state >= HostState::kHard;
-  const bool grow = !frozen && (host.state >= HostState::kSoft || expects_shortage_ || above_limit);
+  const bool grow =
+      !frozen && (host.state >= HostState::kSoft || expects_shortage_ || uses_too_much);
   // The guest's memory under its target: what it uses above that goes into the balloon; what the
   // balloon keeps from it below that comes out.
   const uint64_t allowed = decision.target.target_bytes - vm.overhead_bytes;
@@ -154,7 +155,7 @@ void Planner::decide(const HostSituation& host, const VmSituation& vm, Known& kn
 
   const uint64_t deliverable = frozen ? 0 : decision.balloon.deliverable_bytes;
   decision.soft_floor_bytes = decision.target.target_bytes + deliverable;
-  decision.limit_floor_bytes = kNoFloor;
+  decision.limit_floor_bytes = ~uint64_t{0};
   if (!above_limit) return;
   const bool balloon_had_its_time = host.now - known.above_limit_since > kLimitPatience;
   decision.limit_floor_bytes = limit + (balloon_had_its_time ? 0 : deliverable);

@@ -49,17 +49,13 @@ struct VmTarget {
   Bound bound = Bound::kShares;
 };
 
-inline constexpr uint64_t kNoFloor = ~uint64_t{0};
-
 struct VmDecision {
   VmTarget target;
   BalloonPlan balloon;
   uint64_t balloon_max_bytes = 0;
-  // In the soft state the VM is paged down to this: its target and what its balloon can still take.
-  // In the states hard and low it is paged down to its target.
-  uint64_t soft_floor_bytes = kNoFloor;
-  // Above its limit: paged down to this in any state.
-  uint64_t limit_floor_bytes = kNoFloor;
+  // For paging, see Orders (engine/vm.h).
+  uint64_t soft_floor_bytes = ~uint64_t{0};
+  uint64_t limit_floor_bytes = ~uint64_t{0};
 };
 
 struct HostSituation {

@@ -10,16 +10,27 @@ constexpr uint32_t kAgePages = 16;  // one swap cluster
 
 Reclaimer::Reclaimer(Vm& vm, SwapIo& io) : vm_(vm), io_(io), victims_(Victims::make(vm)) {}
 
+uint64_t Reclaimer::floor_in_this_state() {
+  const HostState state = vm_.ledger.state();
+  if (state >= HostState::kHard) {
+    paging_ = true;
+    return vm_.orders.target_bytes();
+  }
+  if (state == HostState::kSoft) paging_ = true;
+  if (vm_.ledger.free() >= vm_.ledger.stop_level()) paging_ = false;
+  return paging_ ? vm_.orders.soft_floor_bytes() : kNoFloor;
+}
+
 uint64_t Reclaimer::wanted() {
-  const uint64_t free = vm_.ledger.free();
-  if (free < vm_.ledger.start_level()) reclaiming_ = true;
-  if (free >= vm_.ledger.stop_level()) reclaiming_ = false;
-  if (!reclaiming_) return 0;
-  const uint64_t target =
-      std::max(vm_.target_bytes.load(std::memory_order_relaxed), vm_.floor_bytes());
   const uint64_t consumed = vm_.consumed();
-  const uint64_t over = consumed > target ? consumed - target : 0;
-  const uint64_t pages = pages_ceil(std::min(over, vm_.ledger.stop_level() - free));
+  const auto above = [&](uint64_t floor) {
+    const uint64_t least = std::max(floor, vm_.floor_bytes());
+    return consumed > least ? consumed - least : 0;
+  };
+  const uint64_t free = vm_.ledger.free();
+  const uint64_t stop = vm_.ledger.stop_level();
+  const uint64_t for_host = std::min(above(floor_in_this_state()), free < stop ? stop - free : 0);
+  const uint64_t pages = pages_ceil(std::max(for_host, above(vm_.orders.limit_floor_bytes())));
   return pages > io_.pages_going_out() ? pages - io_.pages_going_out() : 0;
 }
 

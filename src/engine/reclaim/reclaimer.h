@@ -24,8 +24,8 @@ class Reclaimer {
  public:
   Reclaimer(Vm& vm, SwapIo& io);
 
-  // Pages to take now: above target while the host is short, counting what is on its way out as
-  // gone.
+  // Pages to take now, as the host state and the policy's orders ask, counting what is on its way
+  // out as gone.
   uint64_t wanted();
   // Evicts one run, never below the VM's min. Returns pages freed or sent on their way; 0 when only
   // the disk can make progress, or nothing can.
@@ -35,6 +35,8 @@ class Reclaimer {
  private:
   enum class Fate { kStored, kGoingOut, kStays };
 
+  // Consumption down to which the VM is to be paged now because memory is short.
+  uint64_t floor_in_this_state();
   Fate store_page(PageIndex page, PageBytes bytes);
   Fate compress_page(PageIndex page, PageBytes bytes);
   bool seal_and_read(PageRun run);
@@ -47,7 +49,7 @@ class Reclaimer {
   SwapIo& io_;
   std::unique_ptr<Victims> victims_;
   PageBuffer aged_{1};
-  bool reclaiming_ = false;  // between falling below start and rising above stop
+  bool paging_ = false;  // since the state became soft, until free memory is above stop
   bool zip_was_full_ = false;
 };
 

@@ -9,6 +9,13 @@ namespace ballast::engine {
 
 SlotMap::SlotMap(uint32_t slots) : slots_(slots), free_(slots), words_((slots + 63) / 64, 0) {}
 
+void SlotMap::grow(uint32_t slots) {
+  BALLAST_CHECK_THAT(slots >= slots_, "{} to {}", slots_, slots);
+  free_ += slots - slots_;
+  slots_ = slots;
+  words_.resize((slots + 63) / 64, 0);
+}
+
 void SlotMap::take(uint32_t slot) {
   words_[slot / 64] |= uint64_t{1} << (slot % 64);
   --free_;

@@ -21,6 +21,9 @@ class SlotMap {
  public:
   explicit SlotMap(uint32_t slots);
 
+  // The file has become longer. Allocates; not on the fault path.
+  void grow(uint32_t slots);
+  uint32_t count() const { return slots_; }
   uint32_t free_count() const { return free_; }
   // One past the highest slot ever taken: bounds what the checksum table occupies.
   uint32_t high_water() const { return high_water_; }

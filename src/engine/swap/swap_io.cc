@@ -28,7 +28,7 @@ bool SwapIo::can_add() {
   // Slots of resident pages' kept copies can be had; those of pages that are nowhere else cannot.
   const uint64_t needed =
       vm_.count(PageState::kSwapped) + vm_.count(PageState::kLost) + pages_going_out_;
-  if (needed >= vm_.tables.slot_count() || vm_.clock.now() < closed_until_) return false;
+  if (needed >= vm_.slots.count() || vm_.clock.now() < closed_until_) return false;
   if (filling_ != kBuffers) return true;
   const auto writing = std::count_if(buffers_.begin(), buffers_.end(),
                                      [](const Buffer& b) { return b.use == Use::kWriting; });
@@ -160,16 +160,22 @@ bool SwapIo::loading(PageIndex page) const {
 
 SwapIo::ReadStart SwapIo::start_read(PageIndex page, bool write, uint32_t window) {
   if (loading(page)) return ReadStart::kAlreadyLoading;
-  return read_into_buffer(page, write, window, 0);
+  return read_into_buffer({.page = page, .window = window, .write = write});
 }
 
-SwapIo::ReadStart SwapIo::read_into_buffer(PageIndex page, bool write, uint32_t window,
-                                           uint8_t tries) {
+SwapIo::ReadStart SwapIo::start_background_read(PageIndex page, uint32_t window) {
+  if (loading(page)) return ReadStart::kAlreadyLoading;
+  return read_into_buffer({.page = page, .window = window, .background = true});
+}
+
+SwapIo::ReadStart SwapIo::read_into_buffer(const Wish& wish) {
+  const PageIndex page = wish.page;
   const uint32_t buffer = take_buffer(Use::kReading);
   if (buffer == kBuffers) return ReadStart::kBusy;
   Buffer& read = buffers_[buffer];
   const SwapSlot slot = *vm_.get(page).slot();
-  const uint32_t limit = std::min({window, kClusterPages, vm_.tables.page_count() - page.raw()});
+  const uint32_t limit =
+      std::min({wish.window, kClusterPages, vm_.tables.page_count() - page.raw()});
   uint32_t count = 1;
   while (count < limit) {
     const PageEntry next = vm_.get(page + count);
@@ -183,8 +189,9 @@ SwapIo::ReadStart SwapIo::read_into_buffer(PageIndex page, bool write, uint32_t 
     read.use = Use::kFree;
     return ReadStart::kNoMemory;
   }
-  read.write_fault = write;
-  read.tries = tries;
+  read.write_fault = wish.write;
+  read.background = wish.background;
+  read.tries = wish.tries;
   read.count = count;
   read.outstanding = 1;
   for (uint32_t i = 0; i < count; ++i) {
@@ -240,7 +247,13 @@ void SwapIo::read_done(uint32_t buffer) {
   install();
   read.use = Use::kFree;
   // The page that somebody waits for is tried again; read-ahead is not worth it.
-  if (first_is_bad && !vm_.gone) unreadable(done, done.status != machine::IoStatus::kOk);
+  if (!first_is_bad || vm_.gone) return;
+  if (done.background) {
+    ++failed_background_reads_;
+    (void)vm_.memory.wake({done.pages[0], 1});  // who began to wait for it asks for it himself
+  } else {
+    unreadable(done, done.status != machine::IoStatus::kOk);
+  }
 }
 
 void SwapIo::install_read(uint32_t buffer, uint32_t from, uint32_t count) {
@@ -278,8 +291,8 @@ void SwapIo::install_read(uint32_t buffer, uint32_t from, uint32_t count) {
 void SwapIo::unreadable(const Buffer& read, bool io_failed) {
   const PageIndex page = read.pages[0];
   if (read.tries + 1u < kReadTries) {
-    const auto again =
-        read_into_buffer(page, read.write_fault, 1, static_cast<uint8_t>(read.tries + 1));
+    const auto again = read_into_buffer(
+        {.page = page, .write = read.write_fault, .tries = static_cast<uint8_t>(read.tries + 1)});
     if (again == ReadStart::kStarted) return;
     if (again == ReadStart::kNoMemory || again == ReadStart::kBusy) {
       (void)vm_.memory.wake({page, 1});  // the sleeper faults again and waits its turn

@@ -34,8 +34,11 @@ class SwapIo {
   // Pages whose write is not confirmed yet; they will free memory soon.
   uint32_t pages_going_out() const { return pages_going_out_; }
 
-  // Starts reading the Swapped page and up to window − 1 followers.
+  // Starts reading the Swapped page and up to window − 1 followers, for a fault on it.
   ReadStart start_read(PageIndex page, bool write, uint32_t window);
+  // The same for nobody in particular: what cannot be read stays Swapped until it is missed.
+  ReadStart start_background_read(PageIndex page, uint32_t window);
+  uint32_t failed_background_reads() const { return failed_background_reads_; }
 
   // Handles completions. True if there were any.
   bool poll();
@@ -58,6 +61,7 @@ class SwapIo {
   struct Buffer {
     Use use = Use::kFree;
     bool write_fault = false;  // reading: the fault wants to write
+    bool background = false;   // reading: no fault asked for it
     bool failed = false;       // some operation of the cluster failed
     uint8_t tries = 0;         // reading: how often before
     uint32_t count = 0;        // pages
@@ -73,7 +77,14 @@ class SwapIo {
   }
   uint32_t take_buffer(Use use);       // kBuffers when none is free
   bool loading(PageIndex page) const;  // a read of it is in flight
-  ReadStart read_into_buffer(PageIndex page, bool write, uint32_t window, uint8_t tries);
+  struct Wish {
+    PageIndex page;
+    uint32_t window = 1;
+    bool write = false;
+    bool background = false;
+    uint8_t tries = 0;
+  };
+  ReadStart read_into_buffer(const Wish& wish);
   void written(uint32_t buffer);
   void write_failed(Buffer& cluster);
   void store_written(const Buffer& cluster);
@@ -90,6 +101,7 @@ class SwapIo {
   uint32_t reads_ = 0;
   uint32_t writes_ = 0;
   uint32_t pages_going_out_ = 0;
+  uint32_t failed_background_reads_ = 0;
   Nanoseconds closed_until_ = 0;  // after a failed write
   Nanoseconds backoff_ = 0;
 };

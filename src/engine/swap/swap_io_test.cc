@@ -80,8 +80,8 @@ TEST(SwapIo, AFailedWriteKeepsThePagesAndReopensLater) {
 TEST(SwapIo, BackoffDoublesUpToAMinute) {
   TestVm vm(swap_only({.failed_writes = 1000}));
   stamp_some(vm, 16);
-  vm.ledger->set_levels(0, vm.ledger->budget() + 1, vm.ledger->budget() + 1);
-  vm.pager->set_target(0);
+  vm.ledger->set_thresholds(0, hard_below(vm.ledger->budget() + 1));
+  vm.set_target(0);
   std::vector<Nanoseconds> at;
   for (int i = 0; i < 40'000 && at.size() < 9; ++i) {
     vm.pump();

@@ -43,8 +43,11 @@ class SwapFile final : public machine::SwapDevice {
                                                   const std::string& name, uint64_t bytes,
                                                   SwapFileChoices choices = {});
   // Takes over the file of a dead daemon from the (read-only) descriptor that the VM's agent kept.
+  // It must have exactly `bytes`.
   static Result<std::unique_ptr<SwapFile>> adopt(UniqueFd kept, uint64_t bytes,
                                                  SwapFileChoices choices = {});
+  // How long such a file is. Refuses what cannot be a file for so many bytes, grown or not.
+  static Result<uint64_t> kept_bytes(int kept, uint64_t least, uint64_t most);
   ~SwapFile() override;
 
   uint32_t slot_count() const override { return slots_; }
@@ -53,6 +56,10 @@ class SwapFile final : public machine::SwapDevice {
   void submit() override;
   [[nodiscard]] size_t poll(std::span<machine::IoDone> done) override;
 
+  // Reserves space up to `bytes`, which may be more than before; slots do not change yet. Any
+  // thread. Then take_extension() on the worker.
+  Status extend(uint64_t bytes) const;
+  void take_extension(uint64_t bytes) { slots_ = static_cast<uint32_t>(pages_floor(bytes)); }
   // Becomes readable when completions may be there. poll() until it returns 0.
   int wait_fd() const;
   uint32_t in_flight() const { return busy_ + static_cast<uint32_t>(backlog_.size()); }

@@ -181,4 +181,25 @@ Result<UniqueFd> SwapFile::read_only_fd() const {
   return reopen(file_.get(), O_RDONLY, "swap file");
 }
 
+Result<uint64_t> SwapFile::kept_bytes(int kept, uint64_t least, uint64_t most) {
+  struct stat info {};
+  if (::fstat(kept, &info) != 0) return system_error("kept swap file");
+  const auto bytes = static_cast<uint64_t>(info.st_size);
+  if (bytes < least || bytes > most || bytes % kPageBytes != 0) {
+    return Error{fmt::format("the kept swap file is not ours: it has {} bytes, {} to {} expected",
+                             bytes, least, most),
+                 EINVAL};
+  }
+  return bytes;
+}
+
+Status SwapFile::extend(uint64_t bytes) const {
+  int result = 0;
+  do {
+    result = ::fallocate(file_.get(), 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return Done{};
+  return system_error(fmt::format("reserve {} in the swap file", format_size(bytes)));
+}
+
 }  // namespace ballast::linux_machine

@@ -38,6 +38,11 @@ void SimSwapDevice::queue(Op op) {
   ops_.push_back(std::move(op));
 }
 
+void SimSwapDevice::grow(uint32_t slots) {
+  options_.slot_count = slots;
+  slots_.resize(slots);
+}
+
 void SimSwapDevice::write(SwapSlot first, std::span<const std::byte> bytes, IoToken token) {
   if (world_.abandoned()) return;
   world_.note("swap-out", vm_, first.raw(), slots_of(bytes));

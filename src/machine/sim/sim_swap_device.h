@@ -47,6 +47,7 @@ class SimSwapDevice final : public SwapDevice {
   void submit() override;
   size_t poll(std::span<IoDone> done) override;
 
+  void grow(uint32_t slots);
   // The daemon died: its writes land whole, torn or not at all; its reads are forgotten.
   void adopt();
   bool idle() const { return ops_.empty(); }
@@ -82,7 +83,7 @@ class SimSwapDevice final : public SwapDevice {
 
   SimWorld& world_;
   const uint32_t vm_;
-  const SimSwapOptions options_;
+  SimSwapOptions options_;
   std::vector<Slot> slots_;
   std::vector<Op> ops_;
   uint64_t damage_ = 0;

@@ -1,0 +1,70 @@
+// What the daemon does for clients of the control socket.
+#include "daemon/daemon.h"
+
+namespace ballast::daemon {
+
+HostReport Daemon::report() const {
+  HostReport report = host_->report();
+  for (VmReport& vm : report.vms) vms_.at(vm.spec.name)->add_to(vm);
+  return report;
+}
+
+Status Daemon::set(const std::string& vm, const AllocationChange& change) {
+  BALLAST_TRY_STATUS(host_->set(vm, change));
+  const Allocation& now = *host_->allocation(vm);
+  log_.add(machine::Severity::kInfo, vm, "vm.set",
+           fmt::format("min {}, limit {}, shares {}, balloon up to {}", format_size(now.min_bytes),
+                       now.limit_bytes == kNoLimit ? "none" : format_size(now.limit_bytes),
+                       format_shares(now.shares),
+                       now.balloon_max_bytes == kDefaultBalloonMax
+                           ? "the host's maximum"
+                           : format_size(now.balloon_max_bytes)));
+  const Status saved = saved_allocations_.save(vm, now);
+  if (!saved) {
+    log_.add(machine::Severity::kWarning, vm, "vm.set",
+             "will be forgotten when ballastd restarts: " + saved.error().message);
+  }
+  tick();
+  return Done{};
+}
+
+Result<std::string> Daemon::set_option(std::string_view name, std::string_view value) {
+  BALLAST_TRY_STATUS(host_->set_option(name, value));
+  log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
+  tick();
+  const Status saved = saved_options_.save(name, value);
+  return saved ? std::string() : saved.error().message;
+}
+
+proto::ControlService Daemon::service() {
+  proto::ControlService service;
+  service.version = BALLAST_VERSION;
+  service.host = [this] { return report(); };
+  service.events = [this](uint64_t since) { return log_.since(since); };
+  service.last_event = [this] { return log_.last(); };
+  service.resume = [this](const std::string& name) -> Status {
+    if (!vms_.at(name)->frozen()) return Error{fmt::format("{} is not paused", name)};
+    vms_.at(name)->post([](ServedVm& vm) { vm.resume(); });
+    return Done{};
+  };
+  service.reclaim = [this](const std::string& name, uint64_t bytes) -> Status {
+    vms_.at(name)->post([bytes](ServedVm& vm) { vm.reclaim(bytes); });
+    return Done{};
+  };
+  service.admit = [this](const VmSpec& spec) { return host_->admit(spec); };
+  service.reserve = [this](const VmSpec& spec, uint64_t seconds) {
+    return host_->reserve(spec, seconds * kSecond);
+  };
+  service.unreserve = [this](const std::string& name) { return host_->unreserve(name); };
+  service.set = [this](const std::string& name, const AllocationChange& change) {
+    return set(name, change);
+  };
+  service.what_if = [this](const WhatIfQuestion& question) { return host_->what_if(question); };
+  service.options = [this] { return host_->options(); };
+  service.set_option = [this](std::string_view name, std::string_view value) {
+    return set_option(name, value);
+  };
+  return service;
+}
+
+}  // namespace ballast::daemon
