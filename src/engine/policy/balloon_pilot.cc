@@ -12,7 +12,8 @@ constexpr uint64_t kMb = uint64_t{1} << 20;
 constexpr double kFirstRate = 64.0 * kMb;  // bytes per second: what a Linux driver does at ease
 constexpr uint64_t kMinStep = 4 * kMb;
 constexpr uint64_t kMaxStep = 256 * kMb;
-constexpr uint64_t kProgress = 1 * kMb;    // less is noise
+constexpr uint64_t kWorthAsking = 2 * kMb;  // unless it is all that is wanted
+constexpr uint64_t kProgress = 1 * kMb;     // less is noise
 constexpr uint64_t kRoomAgain = 16 * kMb;  // given back since it was stuck: it can have these again
 constexpr uint64_t kMinGiveBack = 8 * kMb;
 constexpr uint64_t kMinFloor = 16 * kMb;
@@ -265,7 +266,7 @@ void BalloonPilot::steer(const Sight& sight) {
   const uint64_t most = std::clamp(sight.ceiling.value_or(sight.target), sight.size, sight.target);
   request_ = std::min(request_, most);
   const uint64_t limit = std::min(most, sight.size + step(sight));
-  const bool worth_it = limit == sight.target || limit >= request_ + kMinStep;
+  const bool worth_it = limit == sight.target || limit >= request_ + kWorthAsking;
   if (worth_it || request_ < sight.size) raise_to(limit);
 }
 
@@ -297,7 +298,7 @@ BalloonCondition BalloonPilot::judge(const Sight& sight) const {
   if (stuck_) return BalloonCondition::kStuck;
   if (!sight.grow) return BalloonCondition::kIdle;
   const bool has_room =
-      !sight.ceiling || *sight.ceiling >= std::min(sight.size + kMinStep, sight.target);
+      !sight.ceiling || *sight.ceiling >= std::min(sight.size + kWorthAsking, sight.target);
   return request_ > sight.size || has_room ? BalloonCondition::kInflating
                                            : BalloonCondition::kSpared;
 }
