@@ -106,11 +106,20 @@ void ServedVm::add_to(VmReport& report) const {
 void ServedVm::freeze() {
   process_.freeze();
   frozen_.store(true);
+  note_running();
 }
+
+void ServedVm::set_paused(bool paused) {
+  paused_ = paused;
+  note_running();
+}
+
+void ServedVm::note_running() { runs_.set_running(!frozen_.load() && !paused_, clock_.now()); }
 
 void ServedVm::resume() {
   const uint32_t retried = pager_->retry_lost();
   frozen_.store(false);
+  note_running();
   event(machine::Severity::kInfo, "vm.resumed",
         fmt::format("resumed; {} lost pages are tried again", retried));
   process_.thaw();
@@ -183,12 +192,21 @@ bool ServedVm::run_posted() {
   return true;
 }
 
+// How long the worker may sleep when nobody calls it. While the VM is stopped nothing becomes due,
+// and the worker looks at the clock a few times a minute for nothing.
+int ServedVm::idle_ms() const {
+  const Nanoseconds due = pager_->next_due();
+  if (due == engine::ActiveSampler::kNever) return -1;
+  const Nanoseconds now = run_time();
+  return due <= now ? 0 : static_cast<int>((due - now) / kMillisecond + 1);
+}
+
 void ServedVm::wait(bool soon) {
   std::array<pollfd, 5> fds = {pollfd{memory_->fault_fd(), POLLIN, 0},
                                pollfd{bell_.get(), POLLIN, 0}, pollfd{swap_->wait_fd(), POLLIN, 0},
                                pollfd{process_.fd(), POLLIN, 0},
                                pollfd{agent_ ? agent_->fd() : -1, POLLIN, 0}};
-  const int idle = waiting_.holds() ? FaultWait::kHoldIdleMs : -1;
+  const int idle = waiting_.holds() ? FaultWait::kHoldIdleMs : idle_ms();
   const int ready = poll(fds.data(), fds.size(), soon ? kSoonMs : idle);
   if (ready == 0) waiting_.let_loose();
   if (ready <= 0) return;

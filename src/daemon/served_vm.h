@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/latency.h"
+#include "base/run_clock.h"
 #include "daemon/event_log.h"
 #include "daemon/fault_wait.h"
 #include "engine/host.h"
@@ -79,6 +80,8 @@ class ServedVm final : private machine::VmControl {
   // After a freeze: tries lost pages again and lets the VM run.
   void resume();
   void reclaim(uint64_t bytes) { pager_->reclaim(pages_ceil(bytes)); }
+  // QEMU says that the guest does not run, for whatever reason; or runs again.
+  void set_paused(bool paused);
 
   engine::Pager& pager() { return *pager_; }
   const VmSpec& spec() const { return spec_; }
@@ -91,6 +94,7 @@ class ServedVm final : private machine::VmControl {
   ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options);
 
   void freeze() override;
+  Nanoseconds run_time() const override { return runs_.at(clock_.now()); }
   void event(machine::Severity severity, std::string kind, std::string message) override;
 
   void run();
@@ -100,6 +104,8 @@ class ServedVm final : private machine::VmControl {
   // Polls for a while, as FaultWait says. True if something was found and handled.
   bool poll_for_more();
   void wait(bool soon);
+  int idle_ms() const;
+  void note_running();
   void leave(const char* why);
   void hang_up(std::string why);
   bool zap(std::span<const AgentRange> ranges);
@@ -125,6 +131,8 @@ class ServedVm final : private machine::VmControl {
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> frozen_ = false;
   bool left_ = false;
+  bool paused_ = false;  // by QEMU
+  RunClock runs_;
 
   FaultWait waiting_;
   LatencyHistogram service_;

@@ -11,7 +11,7 @@ namespace ballast::engine {
 namespace {
 // Scratch run, swap clusters, waiting list, slab descriptors, the worker's stack: what one VM costs
 // besides its tables.
-constexpr uint64_t kFixedOverheadBytes = 640 * 1024;
+constexpr uint64_t kFixedOverheadBytes = 640 * 1024 + ActiveSampler::kMemoryBytes;
 // A VM at its target reclaims from itself at once when its own fault finds no memory; one below
 // waits so long for the others first.
 constexpr Nanoseconds kPatience = 50 * kMillisecond;
@@ -61,6 +61,7 @@ uint64_t Pager::overhead_bytes(uint32_t pages) {
 
 Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
     : vm_(spec, parts, tables),
+      sampler_(vm_),
       io_(vm_),
       bring_back_(vm_, io_),
       faults_(vm_, io_, bring_back_),
@@ -175,6 +176,7 @@ bool Pager::may_reclaim_for_waiting() const {
 
 bool Pager::turn() {
   if (vm_.gone) return false;
+  sampler_.turn(vm_.control.run_time());
   bool progress = faults_.waiting() && faults_.retry_waiting();
   const bool for_waiting = may_reclaim_for_waiting();
   const bool wanted = for_waiting || reclaimer_.wanted() > 0 || asked_pages_ > 0;
@@ -253,6 +255,14 @@ void Pager::publish() {
   report_.brought_back = vm_.counters.brought_back;
   report_.clean_drops = vm_.counters.clean_drops;
   report_.waits = vm_.counters.waits;
+  const ActiveSampler::Estimate active = sampler_.estimate();
+  report_.active_bytes = active.active;
+  report_.active_error_bytes = active.error;
+  report_.active_slow_bytes = active.slow;
+  report_.active_fast_bytes = active.fast;
+  report_.active_now_bytes = active.now;
+  report_.samples = active.periods;
+  report_.sample_faults = active.faults_cost;
 }
 
 bool Pager::wants_to_move() const {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "engine/fault/fault_server.h"
 #include "engine/reclaim/reclaimer.h"
+#include "engine/sample/active_sampler.h"
 #include "engine/swap/swap_io.h"
 #include "engine/vm.h"
 #include "model/report.h"
@@ -43,6 +44,10 @@ class Pager {
   // One bounded step of background work. True: call again soon; false: nothing to do until a fault,
   // a completion, or (while has_waiting_faults or the host is short) some milliseconds have passed.
   bool turn();
+  // The VM's run time at which turn() has work even if nothing happens; ActiveSampler::kNever.
+  Nanoseconds next_due() const { return sampler_.next_due(); }
+  // The sampling options changed.
+  void set_sampling(const Options& options) { sampler_.set(options); }
   // Takes this many pages from the VM now, whatever its target, as far as its stores take them;
   // never below its min.
   void reclaim(uint64_t pages);
@@ -77,6 +82,7 @@ class Pager {
   void publish();
 
   Vm vm_;
+  ActiveSampler sampler_;
   SwapIo io_;
   BringBack bring_back_;
   FaultServer faults_;

@@ -32,6 +32,8 @@
 
 namespace ballast::engine {
 
+class ActiveSampler;
+
 struct PagerParts {
   machine::GuestMemory& memory;
   machine::SwapDevice& swap;
@@ -197,6 +199,7 @@ struct Vm {
   };
   std::array<Reading, 8> reading{};
   VmCounters counters;
+  ActiveSampler* sampler = nullptr;  // hears of faults, zaps and evictions; set by its constructor
 
  private:
   void strip_kept_copies();

@@ -81,11 +81,11 @@ class GuestMemory {
   virtual std::span<std::atomic<uint64_t>> discard_bits() = 0;
 
   // Access sampling. start_sample: from some moment soon, first touches of the run's present pages
-  // are recorded (asynchronous, best effort). touched: bit i of the result says whether page
-  // first+i was touched since; pages whose sample never started read as touched. Without the
-  // ability can_sample() is false.
+  // are recorded (asynchronous, best effort); false if it is known that not all will be. touched:
+  // bit i of the result says whether page first+i was touched since; pages whose sample never
+  // started read as touched. Without the ability can_sample() is false.
   virtual bool can_sample() const = 0;
-  virtual void start_sample(std::span<const PageRun> runs) = 0;
+  virtual bool start_sample(std::span<const PageRun> runs) = 0;
   [[nodiscard]] virtual MemoryResult touched(PageRun run, std::span<uint64_t> bits) = 0;
 };
 

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "base/units.h"
+
 namespace ballast::machine {
 
 enum class Severity { kInfo, kWarning, kError };
@@ -14,6 +16,8 @@ class VmControl {
 
   // Stops the VM's execution until an operator resumes it: one of its pages cannot be read.
   virtual void freeze() = 0;
+  // How long the VM has run since some moment: stands still while it is paused or frozen.
+  virtual Nanoseconds run_time() const = 0;
   // One line for the operator's event log. `kind` is a stable dotted word such as "swap.failed".
   virtual void event(Severity severity, std::string kind, std::string message) = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/sample/active_sampler.h"
+
 namespace ballast::engine {
 
 namespace {
@@ -29,6 +31,7 @@ FaultServer::FaultServer(Vm& vm, SwapIo& io, BringBack& bring_back)
 void FaultServer::serve(const machine::Fault& fault) {
   if (vm_.gone) return;
   ++vm_.counters.faults;
+  vm_.sampler->note_fault(fault.page);
   const Answer given = answer(fault);
   if (given != Answer::kServed) wait(fault, given);
 }
@@ -110,9 +113,9 @@ bool FaultServer::install_stopped(machine::InstallStop stop, PageIndex at) {
 
 FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
   const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level();
-  const uint32_t reach_pages =
-      reach(streams_.steps_at(page), plenty ? kZeroFillPages : kZeroFillPagesShort,
-            plenty ? kZeroFillPagesMax : kZeroFillPages);
+  const uint32_t steps = streams_.steps_at(page);
+  const uint32_t reach_pages = reach(steps, plenty ? kZeroFillPages : kZeroFillPagesShort,
+                                     plenty ? kZeroFillPagesMax : kZeroFillPages);
   // A random touch gets its aligned block (the guest's neighbours come from both sides), a walk
   // what lies ahead.
   uint32_t first = page.raw();
@@ -130,6 +133,7 @@ FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
   for (uint32_t i = 0; i < run.count; ++i) vm_.take_discard(run.first + i);
 
   streams_.served_until(run.end());
+  if (steps > 0) vm_.sampler->note_walk(run);
   while (run.count > 0) {
     const auto result = vm_.memory.install_zero(run);
     for (uint32_t i = 0; i < result.installed; ++i) {
@@ -213,6 +217,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
     return Answer::kServed;
   }
   streams_.served_until(run.end());
+  vm_.sampler->note_walk(run);
   uint32_t done = 0;
   while (done < run.count) {
     const auto result =

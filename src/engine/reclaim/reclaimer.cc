@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/sample/active_sampler.h"
+
 namespace ballast::engine {
 
 namespace {
@@ -133,7 +135,9 @@ uint32_t Reclaimer::step(Need need) {
   if (run.count == 0 && need == Need::kWaitingFault)
     return age_zip(std::min(kAgePages, above_floor()));
   run.count = std::min(run.count, above_floor());
-  if (run.count == 0 || vm_.gone || !seal_and_read(run)) return 0;
+  if (run.count == 0 || vm_.gone) return 0;
+  vm_.sampler->before_evict(run);
+  if (!seal_and_read(run)) return 0;
   uint32_t moved = 0;
   PageRun stored{run.first, 0};
   const auto discard = [&] {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/sample/active_sampler.h"
+
 namespace ballast::engine {
 
 namespace {
@@ -75,13 +77,13 @@ class SecondChanceVictims : public Victims {
 
   void start() {
     started_ = true;
-    const PageRun run{PageIndex(0), std::min(lead_, pages_)};
-    vm_.memory.start_sample({&run, 1});
+    sample({PageIndex(0), std::min(lead_, pages_)});
   }
 
-  void sample(uint32_t block) {
-    PageRun run{PageIndex(block), std::min(kBlockPages, pages_ - block)};
-    vm_.memory.start_sample({&run, 1});
+  // Best effort: pages whose sample does not start count as touched.
+  void sample(PageRun run) {
+    vm_.sampler->before_zap(run);
+    (void)vm_.memory.start_sample({&run, 1});
   }
 
   // The back hand enters the next block, the front hand moves as far.
@@ -96,7 +98,8 @@ class SecondChanceVictims : public Victims {
         machine::MemoryResult::kGone) {
       vm_.gone = true;
     }
-    sample((at_ + lead_) % pages_ / kBlockPages * kBlockPages);
+    const uint32_t front = (at_ + lead_) % pages_ / kBlockPages * kBlockPages;
+    sample({PageIndex(front), std::min(kBlockPages, pages_ - front)});
   }
 
   PageRun next_in_block() {

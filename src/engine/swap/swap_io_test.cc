@@ -216,6 +216,7 @@ TEST(SwapIo, AFullSwapFileTakesNoMorePages) {
                          outer.world, ledger,     {},          1};
   Vm vm(outer.spec, parts, Tables::format(outer.store.tables(), 64, 8, 1));
   vm.counts[0] = 64;
+  ActiveSampler sampler(vm);
   SwapIo io(vm);
   std::vector<std::byte> bytes(kPageBytes, std::byte{7});
   const PageBytes page{bytes.data(), kPageBytes};

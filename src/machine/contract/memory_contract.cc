@@ -276,7 +276,7 @@ TEST_F(GuestMemoryContract, SamplingTellsTouchedPagesFromUntouched) {
   ASSERT_EQ(memory().touched({PageIndex(80), 4}, {&bits, 1}), MemoryResult::kOk);
   EXPECT_EQ(bits & 0xf, 0xfu) << "a page without a sample counts as touched";
   const PageRun sampled{PageIndex(80), 3};
-  memory().start_sample({&sampled, 1});
+  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
   machine_->let_time_pass();
   expect_read(0, PageIndex(81), 0);
   ASSERT_EQ(memory().touched({PageIndex(80), 4}, {&bits, 1}), MemoryResult::kOk);

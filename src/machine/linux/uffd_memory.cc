@@ -328,8 +328,9 @@ void UffdMemory::begin_discards() {
   std::atomic_ref<uint32_t>(header->pending).store(0, std::memory_order_seq_cst);
 }
 
-void UffdMemory::start_sample(std::span<const PageRun> runs) {
-  if (!can_sample()) return;
+bool UffdMemory::start_sample(std::span<const PageRun> runs) {
+  if (!can_sample()) return false;
+  const uint64_t dropped_before = dropped_samples_;
   std::array<AgentRange, kAgentSampleRangesMax> ranges;
   size_t count = 0;
   for (PageRun run : runs) {
@@ -343,6 +344,7 @@ void UffdMemory::start_sample(std::span<const PageRun> runs) {
     }
   }
   if (count > 0 && !zap_(std::span(ranges).first(count))) ++dropped_samples_;
+  return dropped_samples_ == dropped_before;
 }
 
 MemoryResult UffdMemory::touched(PageRun run, std::span<uint64_t> bits) {

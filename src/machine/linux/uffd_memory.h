@@ -67,7 +67,7 @@ class UffdMemory final : public machine::GuestMemory {
                                                    std::vector<PageRun>& present) override;
   std::span<std::atomic<uint64_t>> discard_bits() override;
   bool can_sample() const override { return pagemap_.valid() && zap_ != nullptr; }
-  void start_sample(std::span<const PageRun> runs) override;
+  bool start_sample(std::span<const PageRun> runs) override;
   [[nodiscard]] machine::MemoryResult touched(PageRun run, std::span<uint64_t> bits) override;
 
   // Takes the faults that are there, without waiting; at most faults.size(). Returns how many.

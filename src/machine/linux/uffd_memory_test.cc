@@ -256,7 +256,7 @@ TEST_F(UffdMemoryTest, SamplingCrossesRegions) {
   ASSERT_EQ(memory_->install_zero(run(30, 80)).installed, 80u);
   for (uint32_t i = 30; i < 110; ++i) *guest_->page(i) = std::byte{1};
   const std::array<PageRun, 2> sampled{run(35, 10), run(100, 5)};
-  memory_->start_sample(sampled);
+  EXPECT_TRUE(memory_->start_sample(sampled));
   *guest_->page(41) = std::byte{2};
   std::array<uint64_t, 2> bits{};
   ASSERT_EQ(memory_->touched(run(30, 80), bits), MemoryResult::kOk);

@@ -210,8 +210,8 @@ MemoryResult SimGuestMemory::find_present(PageRun run, std::vector<PageRun>& pre
   return MemoryResult::kOk;
 }
 
-void SimGuestMemory::start_sample(std::span<const PageRun> runs) {
-  if (world_.abandoned() || dead_ || !options_.can_sample) return;
+bool SimGuestMemory::start_sample(std::span<const PageRun> runs) {
+  if (world_.abandoned() || dead_ || !options_.can_sample) return false;
   for (const PageRun run : runs) {
     check_run(run);
     if (world_.chance(options_.missed_samples)) continue;
@@ -220,6 +220,7 @@ void SimGuestMemory::start_sample(std::span<const PageRun> runs) {
   }
   world_.note("sample", vm_, runs.size());
   world_.point();
+  return true;
 }
 
 void SimGuestMemory::arm_samples() {

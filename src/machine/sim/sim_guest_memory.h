@@ -48,7 +48,7 @@ class SimGuestMemory final : public GuestMemory {
   MemoryResult find_present(PageRun run, std::vector<PageRun>& present) override;
   std::span<std::atomic<uint64_t>> discard_bits() override { return discard_bits_; }
   bool can_sample() const override { return options_.can_sample; }
-  void start_sample(std::span<const PageRun> runs) override;
+  bool start_sample(std::span<const PageRun> runs) override;
   MemoryResult touched(PageRun run, std::span<uint64_t> bits) override;
 
   // Guest side. The frame to read or write now, or nullptr: the vCPU sleeps until it is woken, then

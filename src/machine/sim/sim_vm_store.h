@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/run_clock.h"
 #include "machine/sim/sim_world.h"
 #include "machine/vm_control.h"
 #include "machine/vm_store.h"
@@ -52,7 +53,7 @@ class SimVmControl final : public VmControl {
 
   void freeze() override {
     if (world_.abandoned()) return;
-    frozen_ = true;
+    set_frozen(true);
     world_.note("freeze");
     world_.point();
   }
@@ -64,13 +65,20 @@ class SimVmControl final : public VmControl {
   }
 
   // An operator let the VM run again.
-  void resume() { frozen_ = false; }
+  void resume() { set_frozen(false); }
   bool frozen() const { return frozen_; }
   const std::vector<Event>& events() const { return events_; }
+  Nanoseconds run_time() const override { return runs_.at(world_.peek()); }
 
  private:
+  void set_frozen(bool frozen) {
+    frozen_ = frozen;
+    runs_.set_running(!frozen, world_.peek());
+  }
+
   SimWorld& world_;
   bool frozen_ = false;
+  RunClock runs_;
   std::vector<Event> events_;
 };
 
