@@ -46,6 +46,7 @@ class Pager {
   bool turn();
   // The VM's run time at which turn() has work even if nothing happens; ActiveSampler::kNever.
   Nanoseconds next_due() const { return sampler_.next_due(); }
+  ActiveSampler::Estimate active() const { return sampler_.estimate(); }
   // The sampling options changed.
   void set_sampling(const Options& options) { sampler_.set(options); }
   // Takes this many pages from the VM now, whatever its target, as far as its stores take them;

@@ -52,6 +52,8 @@ double ActiveEstimator::Churn::rate() const {
   return (changed + kChurnPrior) / (watched + 2 * kChurnPrior);
 }
 
+double ActiveEstimator::Churn::at_least() const { return changed / (watched + 1); }
+
 // `carried`: the factor with which the estimate before entered this one.
 void ActiveEstimator::Average::add(double estimate, double estimate_variance, double carried,
                                    double gain) {
@@ -120,7 +122,7 @@ SamplePlan ActiveEstimator::plan(uint32_t budget, double resident, uint32_t hot,
   plan.cold =
       static_cast<uint32_t>(std::min({double{1} * cold, faults * kColdPagesPerFault,
                                       faults * kColdFaultShare / enter, double{kPagesMax / 4}}));
-  const double left = faults - plan.hot - plan.cold * enter;
+  const double left = faults - plan.hot * (1 - state_.left.at_least()) - plan.cold * enter;
   const double other_variance = plan.hot * state_.left.rate() + plan.cold * enter * (1 - enter);
   // A page costs a fault if it is touched and has a frame.
   const double cost = std::max(std::min(state_.x, resident), 0.5 / faults);

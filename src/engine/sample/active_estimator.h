@@ -78,7 +78,8 @@ class ActiveEstimator {
     double changed = 0;
     double watched = 0;
     void add(uint32_t changed_now, uint32_t watched_now);
-    double rate() const;  // never 0, never 1
+    double rate() const;      // never 0, never 1
+    double at_least() const;  // a rate that is not overrated when little was watched
   };
   struct State {
     uint32_t periods = 0;

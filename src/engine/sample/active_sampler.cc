@@ -43,7 +43,7 @@ void ActiveSampler::turn(Nanoseconds run_time) {
   if (run_time - started_ < period_) {
     now_ = estimator_.now(panel_.counts());
     // What came in meanwhile. If it fails these pages are asked for by the next look.
-    (void)arm();
+    if (faults_cost_ - cost_before_ < budget_) (void)arm();
     due_ = std::min(run_time + period_ / kLooksPerPeriod, started_ + period_);
     return;
   }
@@ -61,6 +61,7 @@ void ActiveSampler::start_period(Nanoseconds run_time) {
   // watched for the last period cannot be compared over a gap.
   if (!arm()) panel_.clear();
   started_ = run_time;
+  cost_before_ = faults_cost_;
   now_ = {};
   due_ = run_time + period_ / kLooksPerPeriod;
 }

@@ -90,6 +90,7 @@ class ActiveSampler {
   Nanoseconds due_ = 0;
   ActiveEstimator::Reading now_;
   uint64_t faults_cost_ = 0;
+  uint64_t cost_before_ = 0;   // the period under way
   std::vector<PageRun> runs_;  // scratch of arm()
   std::array<uint64_t, kSpanPages / 64> touched_{};
 };
