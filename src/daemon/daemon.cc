@@ -375,7 +375,7 @@ Status Daemon::start_vm(Arrival& arrival) {
   if (taken_over) members_->returned(spec.name, pid);
   auto created = ServedVm::create(std::move(parts),
                                   taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
-                                  host_->ledger(), config_.options, log_, on_left);
+                                  host_->ledger(), host_->options(), log_, on_left);
   if (!created) {
     if (taken_over) members_->failed_to_take_over(spec.name, pid);
     return created.error();
@@ -437,6 +437,10 @@ void Daemon::tick() {
   host_->tick();
   for (auto& [name, vm] : vms_) {
     if (vm->pager().wants_to_move()) vm->ring();
+    const bool paused = !balloons_.at(name)->view().vm_runs;
+    if (paused == vm->known_as_paused) continue;
+    vm->known_as_paused = paused;
+    vm->post([paused](ServedVm& one) { one.set_paused(paused); });
   }
 }
 

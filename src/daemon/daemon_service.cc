@@ -31,6 +31,9 @@ Status Daemon::set(const std::string& vm, const AllocationChange& change) {
 Result<std::string> Daemon::set_option(std::string_view name, std::string_view value) {
   BALLAST_TRY_STATUS(host_->set_option(name, value));
   log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
+  for (auto& [vm, served] : vms_) {
+    served->post([options = host_->options()](ServedVm& one) { one.pager().set_sampling(options); });
+  }
   tick();
   const Status saved = saved_options_.save(name, value);
   return saved ? std::string() : saved.error().message;

@@ -88,6 +88,7 @@ class ServedVm final : private machine::VmControl {
   const linux_machine::HandOff& hand_off() const { return hand_off_; }
   const std::vector<linux_machine::FileId>& ram_ids() const { return ram_ids_; }
   pid_t pid() const { return process_.pid(); }
+  bool known_as_paused = false;  // the owner's note of the last set_paused()
   bool frozen() const { return frozen_.load(); }
 
  private:

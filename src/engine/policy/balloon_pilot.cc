@@ -21,8 +21,6 @@ constexpr uint64_t kSwappingPagesPerSecond = 200;
 constexpr int kSwappingReports = 3;
 
 constexpr Nanoseconds kBetweenRaises = kSecond / 2;
-constexpr Nanoseconds kPromptly =
-    kSecond + kSecond / 2;  // "a second", seen by calls a second apart
 constexpr Nanoseconds kFresh = 30 * kSecond;
 constexpr Nanoseconds kLatency = 3 * kSecond;  // of a guest that is told to stop shrinking
 constexpr Nanoseconds kMinBackOff = 30 * kSecond;
@@ -139,7 +137,6 @@ void BalloonPilot::begin(const machine::BalloonView& view, uint64_t configured_b
   fresh.known_ = true;
   fresh.resets_ = view.resets;
   fresh.clock_ = fresh.moved_at_ = clock_;
-  fresh.last_call_ = last_call_;
   fresh.may_raise_at_ = may_raise_at_;
   fresh.rate_ = kFirstRate;
   if (known_) {
@@ -210,18 +207,15 @@ void BalloonPilot::watch(const Sight& sight, Nanoseconds elapsed) {
 // The rate at which the guest gives memory, from the times when it was asked for some.
 void BalloonPilot::measure(const Sight& sight, Nanoseconds elapsed) {
   if (!driver_seen_ || last_size_ >= request_ || elapsed == 0) return;
-  const Nanoseconds since_raise = clock_ + kBetweenRaises - may_raise_at_;
-  const bool arrived = sight.size >= request_;
-  if (arrived && since_raise <= kPromptly) eager_ = true;
-  if (!arrived && since_raise > kPromptly) eager_ = false;
+  eager_ = sight.size >= request_;
   const double sample = static_cast<double>(minus(sight.size, last_size_)) / seconds(elapsed);
-  if (arrived && sample < rate_) return;  // it may have waited for us
+  if (eager_ && sample < rate_) return;  // it may have waited for us
   rate_ += (sample - rate_) * seconds(elapsed) / (seconds(elapsed) + 1);
 }
 
 // Over-asked: what the guest needs back; absent when it has enough.
 std::optional<uint64_t> BalloonPilot::lacking(const Sight& sight, bool new_report) const {
-  if (heading_ < 0 || sight.size == 0 || !driver_seen_) return std::nullopt;
+  if (heading_ < 0 || sight.size == 0) return std::nullopt;
   if (clock_ >= calm_at_ && sight.size + kProgress <= held_) return 0;  // it has taken it already
   if (!new_report) return std::nullopt;
   const bool low = sight.ceiling && *report_->available < sight.floor / 2;
@@ -267,7 +261,7 @@ void BalloonPilot::steer(const Sight& sight) {
   request_ = std::min(request_, most);
   const uint64_t limit = std::min(most, sight.size + step(sight));
   const bool worth_it = limit == sight.target || limit >= request_ + kWorthAsking;
-  if (worth_it || request_ < sight.size) raise_to(limit);
+  if (worth_it) raise_to(limit);
 }
 
 void BalloonPilot::raise_to(uint64_t bytes) {

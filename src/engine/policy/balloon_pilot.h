@@ -110,7 +110,7 @@ class BalloonPilot {
   Nanoseconds may_raise_at_ = 0;
   uint64_t last_size_ = 0;
   double rate_ = 0;     // bytes per second
-  bool eager_ = false;  // delivered the last step within a second: has earned a bigger one
+  bool eager_ = false;  // waits for a request: may be faster than measured
 
   int heading_ = 0;           // of the request, seen from the size: 1 grow, −1 shrink, 0 there
   uint64_t mark_ = 0;         // the furthest size on this heading

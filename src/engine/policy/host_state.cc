@@ -78,7 +78,7 @@ Thresholds make_thresholds(ThresholdSet set, uint64_t memory_bytes, uint32_t min
   for (size_t i = 1; i < kHostStates; ++i) {
     const uint64_t enter = thresholds.enter[i];
     if (enter != thresholds.enter[i - 1]) next_above = thresholds.enter[i - 1];
-    thresholds.leave[i] = enter + (next_above - enter) / 4;
+    thresholds.leave[i] = next_above;
   }
   return thresholds;
 }

@@ -79,8 +79,8 @@ Thresholds of_min_free_1000(uint64_t floor_bytes = 0) {
 TEST(Esxi6, Thresholds) {
   const Thresholds t = of_min_free_1000();
   EXPECT_EQ(t.enter, (std::array<uint64_t, kHostStates>{4000, 1000, 640, 320, 160}));
-  // clear: 1000 + 3000 / 4, soft: 640 + 360 / 4, hard: 320 + 320 / 4, low: 160 + 160 / 4
-  EXPECT_EQ(t.leave, (std::array<uint64_t, kHostStates>{kMost, 1750, 730, 400, 200}));
+  // Each where the threshold above it lies.
+  EXPECT_EQ(t.leave, (std::array<uint64_t, kHostStates>{kMost, 4000, 1000, 640, 320}));
 }
 
 TEST(Esxi6, FallsMayCrossSeveralStates) {
@@ -131,9 +131,9 @@ TEST(Esxi6, TheSlidingScaleIsTheBase) {
 TEST(Osdi02, Thresholds) {
   const Thresholds t = make_thresholds(ThresholdSet::kOsdi02, 10'000, 33, 0);
   EXPECT_EQ(t.enter, (std::array<uint64_t, kHostStates>{600, 400, 400, 200, 100}));
-  EXPECT_EQ(t.leave[2], 450u);  // 400 + (600 − 400) / 4: the gap reaches past clear
-  EXPECT_EQ(t.leave[3], 250u);
-  EXPECT_EQ(t.leave[4], 125u);
+  EXPECT_EQ(t.leave[2], 600u);  // the gap reaches past clear
+  EXPECT_EQ(t.leave[3], 400u);
+  EXPECT_EQ(t.leave[4], 200u);
 }
 
 TEST(Osdi02, FallsMayCrossSeveralStates) {

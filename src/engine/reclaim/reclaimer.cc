@@ -12,15 +12,18 @@ constexpr uint32_t kAgePages = 16;  // one swap cluster
 
 Reclaimer::Reclaimer(Vm& vm, SwapIo& io) : vm_(vm), io_(io), victims_(Victims::make(vm)) {}
 
-uint64_t Reclaimer::floor_in_this_state() {
-  const HostState state = vm_.ledger.state();
-  if (state >= HostState::kHard) {
-    paging_ = true;
-    return vm_.orders.target_bytes();
+uint64_t Reclaimer::floor_in_this_state() const {
+  switch (vm_.ledger.state()) {
+    case HostState::kHigh:
+    case HostState::kClear:
+      return kNoFloor;
+    case HostState::kSoft:
+      return vm_.orders.soft_floor_bytes();
+    case HostState::kHard:
+    case HostState::kLow:
+      return vm_.orders.target_bytes();
   }
-  if (state == HostState::kSoft) paging_ = true;
-  if (vm_.ledger.free() >= vm_.ledger.stop_level()) paging_ = false;
-  return paging_ ? vm_.orders.soft_floor_bytes() : kNoFloor;
+  return kNoFloor;
 }
 
 uint64_t Reclaimer::wanted() {

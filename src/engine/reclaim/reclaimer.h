@@ -36,7 +36,7 @@ class Reclaimer {
   enum class Fate { kStored, kGoingOut, kStays };
 
   // Consumption down to which the VM is to be paged now because memory is short.
-  uint64_t floor_in_this_state();
+  uint64_t floor_in_this_state() const;
   Fate store_page(PageIndex page, PageBytes bytes);
   Fate compress_page(PageIndex page, PageBytes bytes);
   bool seal_and_read(PageRun run);
@@ -49,7 +49,6 @@ class Reclaimer {
   SwapIo& io_;
   std::unique_ptr<Victims> victims_;
   PageBuffer aged_{1};
-  bool paging_ = false;  // since the state became soft, until free memory is above stop
   bool zip_was_full_ = false;
 };
 
