@@ -23,8 +23,9 @@ constexpr const char* kHelp =
 Usage: ballast-qemu [--ballast-dry-run] QEMU-ARGUMENTS...
 
 Takes every QEMU command line. It makes guest RAM a shared memory file, preloads libballast-agent.so, and adds an
-accelerator, a virtio-balloon and a QMP socket unless you gave your own. Options that pin or share guest RAM are
-refused by name. Capability probes (-version, -machine none, -device help, ...) pass through unchanged.
+accelerator and a virtio-balloon unless you gave your own, and a QMP socket for ballastd beside any of yours. Options
+that pin or share guest RAM are refused by name. Capability probes (-version, -machine none, -device help, ...) pass
+through unchanged.
 
   --ballast-help     this text (-help is QEMU's own)
   --ballast-dry-run  print the QEMU program and its final arguments, one per line, and do not run it
@@ -114,8 +115,7 @@ Result<std::string> find_qemu() {
 }
 
 Status prepare(const Plan& plan) {
-  if (!plan.qmp_directory.empty() && mkdir(plan.qmp_directory.c_str(), 0700) != 0 &&
-      errno != EEXIST) {
+  if (mkdir(plan.qmp_directory.c_str(), 0700) != 0 && errno != EEXIST) {
     const int error = errno;
     return Error{fmt::format("{}: {}; start ballastd first, or set BALLAST_RUN_DIR to the running "
                              "one's directory",
@@ -138,9 +138,7 @@ int run(std::vector<std::string> arguments) {
   }
   const auto qemu = find_qemu();
   if (!qemu) return fail(qemu.error().message);
-  std::error_code ignored;
-  const Host host{real_host_files(), probe_kvm, random_uuid,
-                  std::filesystem::current_path(ignored).string(), getpid()};
+  const Host host{real_host_files(), probe_kvm, random_uuid, getpid()};
   auto plan = make_plan(arguments, read_environment(), host);
   if (!plan) return fail(plan.error().message);
   if (dry_run) {

@@ -101,7 +101,7 @@ class Planner {
   Status decide_accelerator();
   Status decide_balloon();
   Status decide_qmp();
-  Result<std::string> user_qmp_path();
+  std::string qmp_directory() const { return run_dir_ + "/qmp"; }
   Result<Plan> finish();
 
   CommandLine line_;
@@ -113,7 +113,6 @@ class Planner {
   uint64_t memory_bytes_ = 0;
   Allocation allocation_;
   std::string qmp_;
-  std::string qmp_directory_;
 };
 
 Status Planner::decide_identity() {
@@ -277,48 +276,13 @@ Status Planner::decide_balloon() {
   return Done{};
 }
 
-// The path in "unix:PATH,server=on,…" or "unix:PATH,server,nowait"; empty if it is anything else.
-std::string unix_server_path(const std::string& text) {
-  if (!text.starts_with("unix:")) return {};
-  const auto value = OptionValue::parse(text.substr(5), "path");
-  if (!value || !value->is_on("server")) return {};
-  return value->get("path").value_or("");
-}
-
-// The Unix server socket on which the user's QMP listens; empty if there is none.
-Result<std::string> Planner::user_qmp_path() {
-  std::set<std::string> control_chardevs;
-  for (const Option& option : line_.options()) {
-    if (option.name == "qmp" || option.name == "qmp-pretty") {
-      if (auto path = unix_server_path(option.value); !path.empty()) return path;
-    } else if (option.name == "mon") {
-      BALLAST_TRY(const OptionValue value, parse_value(option));
-      if (value.get("mode") == "control")
-        control_chardevs.insert(value.get("chardev").value_or(""));
-    }
-  }
-  for (const Option& option : line_.options()) {
-    if (option.name != "chardev") continue;
-    BALLAST_TRY(const OptionValue value, parse_value(option));
-    if (control_chardevs.contains(value.get("id").value_or("")) && value.is_on("server") &&
-        value.get("path")) {
-      return *value.get("path");
-    }
-  }
-  return std::string{};
-}
-
+// A monitor of the daemon's own: QEMU serves one client at a time on each socket, so the user's, if
+// there is one, stays the user's.
 Status Planner::decide_qmp() {
-  BALLAST_TRY(qmp_, user_qmp_path());
-  if (qmp_.empty()) {
-    qmp_directory_ = run_dir_ + "/qmp";
-    // The process id keeps a second VM of the same name (which ballastd will refuse) away from the
-    // first one's socket.
-    qmp_ = fmt::format("{}/{}.{}.sock", qmp_directory_, name_, host_.pid);
-    line_.add("qmp", fmt::format("unix:{},server=on,wait=off", escape_commas(qmp_)));
-  } else if (!qmp_.starts_with('/')) {
-    qmp_ = host_.working_directory + "/" + qmp_;
-  }
+  // The process id keeps a second VM of the same name (which ballastd will refuse) away from the
+  // first one's socket.
+  qmp_ = fmt::format("{}/{}.{}.sock", qmp_directory(), name_, host_.pid);
+  line_.add("qmp", fmt::format("unix:{},server=on,wait=off", escape_commas(qmp_)));
   if (qmp_.size() > kSocketPathMax) {
     return Error{
         fmt::format("{}: longer than {} bytes, which no socket's path can be; use a shorter "
@@ -332,7 +296,7 @@ Result<Plan> Planner::finish() {
   Plan plan;
   plan.managed = true;
   plan.arguments = line_.arguments();
-  plan.qmp_directory = qmp_directory_;
+  plan.qmp_directory = qmp_directory();
   plan.environment = {
       {"BALLAST_SOCKET",
        environment_.socket.empty() ? run_dir_ + "/agent.sock" : environment_.socket},

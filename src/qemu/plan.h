@@ -1,9 +1,11 @@
 // What ballast-qemu does to a QEMU command line so that ballastd can own the VM's memory:
-//   guest RAM      becomes a shared memfd (an object added, or the user's own memory-backend-ram
-//   converted) accelerator    KVM where it can run a guest kernel, else TCG; unless the user chose
-//   balloon        a virtio-balloon with free-page reporting and deflate-on-oom; unless the user
-//   has one QMP            a socket for the daemon; unless the user has a Unix server socket, which
-//   is used then -m -uuid -name made explicit
+//   guest RAM    becomes a shared memfd: an object added, or the user's own memory-backend-ram
+//                converted
+//   accelerator  KVM where it can run a guest kernel, else TCG; unless the user chose
+//   balloon      a virtio-balloon with free-page reporting and deflate-on-oom; unless the user has
+//                one
+//   QMP          a socket for the daemon, beside whatever monitors the user has
+//   -m -uuid -name made explicit
 // Everything else stays as written and in order. Capability probes pass untouched. Pure but for the
 // questions in Host.
 #pragma once
@@ -37,7 +39,6 @@ struct Host {
   HostFiles files;
   std::function<KvmProbe()> probe_kvm;  // asked only when the user left the choice
   std::function<std::string()> new_uuid;
-  std::string working_directory;
   int pid = 0;  // of the QEMU to be
 };
 
@@ -45,7 +46,7 @@ struct Plan {
   bool managed = false;  // false: a probe; run QEMU with these arguments and nothing else
   std::vector<std::string> arguments;
   std::vector<std::pair<std::string, std::string>> environment;  // for the agent
-  std::string qmp_directory;  // to be made before QEMU starts; empty if not needed
+  std::string qmp_directory;                                     // to be made before QEMU starts
 };
 
 Result<Plan> make_plan(const std::vector<std::string>& arguments, const Environment& environment,

@@ -24,7 +24,6 @@ Host test_host(bool kvm = false) {
   host.files.read = [](const std::string&) -> Result<std::string> { return Error{"none"}; };
   host.probe_kvm = [kvm] { return KvmProbe{kvm, kvm ? "" : "no KVM"}; };
   host.new_uuid = [] { return "u-0"; };
-  host.working_directory = "/home/me";
   host.pid = 42;
   return host;
 }
@@ -200,23 +199,21 @@ TEST(Plan, BalloonUnlessThereIsOneOrNoBus) {
             "virtio-balloon-device,id=ballast-balloon,free-page-reporting=on,deflate-on-oom=on");
 }
 
-TEST(Plan, UsesTheUsersQmpSocketOrAddsOne) {
-  const Plan own = plan({"-qmp", "unix:/tmp/q,server=on,wait=off"});
-  EXPECT_EQ(variables(own)["BALLAST_QMP"], "/tmp/q");
-  EXPECT_EQ(value_of(own, "-qmp"), "unix:/tmp/q,server=on,wait=off");
-  EXPECT_TRUE(own.qmp_directory.empty());
-  EXPECT_EQ(variables(plan({"-qmp", "unix:q.sock,server,nowait"}))["BALLAST_QMP"],
-            "/home/me/q.sock");
-  EXPECT_EQ(variables(plan({"-chardev", "socket,id=c,path=/tmp/m,server=on,wait=off", "-mon",
-                            "chardev=c,mode=control"}))["BALLAST_QMP"],
-            "/tmp/m");
-  // Neither a client, nor another transport, nor a human monitor, nor a descriptor of libvirt's
-  // will do.
-  for (const Words& other :
-       {Words{"-qmp", "unix:/tmp/q"}, Words{"-qmp", "tcp:localhost:4444,server=on,wait=off"},
-        Words{"-chardev", "socket,id=c,path=/tmp/m,server=on", "-mon", "chardev=c"},
+// QEMU serves one client per socket: the daemon on the user's would lock the user out.
+TEST(Plan, AddsAQmpSocketBesideTheUsers) {
+  for (const Words& own :
+       {Words{}, Words{"-qmp", "unix:/tmp/q,server=on,wait=off"},
+        Words{"-qmp", "unix:q.sock,server,nowait"}, Words{"-qmp-pretty", "stdio"},
+        Words{"-chardev", "socket,id=c,path=/tmp/m,server=on,wait=off", "-mon",
+              "chardev=c,mode=control"},
         Words{"-chardev", "socket,id=c,fd=22,server=on,wait=off", "-mon", "c,mode=control"}}) {
-    EXPECT_EQ(variables(plan(other))["BALLAST_QMP"], "/run/ballast/qmp/vm-42.42.sock") << other[1];
+    const Plan result = plan(own);
+    EXPECT_EQ(Words(result.arguments.begin(),
+                    result.arguments.begin() + static_cast<std::ptrdiff_t>(own.size())),
+              own);
+    EXPECT_EQ(value_of(result, "-qmp"), "unix:/run/ballast/qmp/vm-42.42.sock,server=on,wait=off");
+    EXPECT_EQ(variables(result)["BALLAST_QMP"], "/run/ballast/qmp/vm-42.42.sock");
+    EXPECT_EQ(result.qmp_directory, "/run/ballast/qmp");
   }
 }
 

@@ -185,7 +185,9 @@ class Guest:
                  launcher=None):
         self.daemon = daemon
         self.name = name
-        self.log_path = os.path.join(daemon.directory, f"{name}.{time.monotonic_ns()}.log")
+        unique = os.path.join(daemon.directory, f"{name}.{time.monotonic_ns()}")
+        self.log_path = unique + ".log"
+        self.qmp_path = unique + ".qmp"  # the test's own; ballastd occupies the one in its run directory
         arguments = ["console=ttyS0", "quiet", kernel_args]
         if run is not None:
             arguments.append(f'ballast.poweroff=1 ballast.run="{run}"')
@@ -194,7 +196,8 @@ class Guest:
                    *(("-m", str(memory_mib)) if memory is None else memory), "-kernel", f"{Host.images}/vmlinuz", "-initrd",
                    f"{Host.images}/initrd.cpio.gz", "-drive",
                    f"file={Host.images}/rootfs.ext4,if=none,id=d0,format=raw,readonly=on", "-device",
-                   "virtio-blk-pci,drive=d0", *serial, "-append", " ".join(arguments), *qemu]
+                   "virtio-blk-pci,drive=d0", *serial, "-append", " ".join(arguments), "-qmp",
+                   f"unix:{self.qmp_path},server=on,wait=off", *qemu]
         environment = {**os.environ, "BALLAST_RUN_DIR": daemon.run_dir, "BALLAST_VM_NAME": name,
                        "BALLAST_VM_MIN": str(min_mib * MIB)}
         self.seen = 0
@@ -284,11 +287,11 @@ class Guest:
     def ram_bytes(self):
         return sum(size for name, size in self.memory_files().values() if not name.startswith("ballast-"))
 
-    def qmp_path(self):
+    def daemon_qmp_path(self):
         return os.path.join(self.daemon.run_dir, "qmp", f"{self.name}.{self.pid}.sock")
 
-    def qmp(self, path=None):
-        return Qmp(path or self.qmp_path())
+    def qmp(self):
+        return Qmp(self.qmp_path)
 
     def kill(self):
         self.process.kill()

@@ -66,7 +66,7 @@ class Isolation(EndToEndTest):
         # B never runs an instruction: all that it holds is what the machine came with.
         b = self.guest(daemon, "b", kernel_args=init, qemu=("-S",))
         daemon.wait_for_vm("b")
-        wait_until(lambda: os.path.exists(b.qmp_path()), "no monitor")
+        wait_until(lambda: os.path.exists(b.qmp_path), "no monitor")
         memory = self.memory_of(b)
         self.assert_free_of(memory, MARKER, header(SEED_A))
         # B's reading took A's memory: A's pages went out while frames went to B.

@@ -28,18 +28,17 @@ class QemuOptions(EndToEndTest):
         guest.finish()
 
     def test_own_monitor_and_balloon(self):
-        """Promise: the user's own QMP socket and balloon are used as they are; none is added."""
+        """Promise: the user's own balloon is used as it is and none is added; his QMP socket stays his, the daemon has
+        another one."""
         daemon = self.daemon(160 * MIB)
-        path = os.path.join(daemon.directory, "my.qmp")
-        guest = self.guest(daemon, "own", run=verifier(100, 3, 1), qemu=(
-            "-qmp", f"unix:{path},server=on,wait=off", "-device", "virtio-balloon-pci,id=mine"))
+        guest = self.guest(daemon, "own", run=verifier(100, 3, 1), qemu=("-device", "virtio-balloon-pci,id=mine"))
         guest.expect("BALLAST-VERIFY")
-        with guest.qmp(path) as monitor:
+        with guest.qmp() as monitor:
             balloons = [d["qdev_id"] for bus in monitor.command("query-pci") for d in bus["devices"]
                         if d["id"]["device"] in (0x1002, 0x1045)]
             self.assertEqual(balloons, ["mine"])
             self.assertEqual(monitor.command("query-status")["status"], "running")
-        self.assertFalse(os.path.exists(guest.qmp_path()))
+        self.assertTrue(os.path.exists(guest.daemon_qmp_path()))
         guest.finish()
 
     def test_daemonized(self):
