@@ -283,5 +283,40 @@ TEST_F(GuestMemoryContract, SamplingTellsTouchedPagesFromUntouched) {
   EXPECT_EQ(bits & 0xf, 0xau);
 }
 
+// Kernels map the neighbours of a touched file page along with it, unless they are kept from it.
+TEST_F(GuestMemoryContract, ATouchedPageDoesNotMakeItsNeighboursLookTouched) {
+  if (!memory().can_sample()) GTEST_SKIP() << "this machine has no access sampling";
+  const PageRun sampled{PageIndex(128), 64};
+  must_install_zero(sampled);
+  for (uint32_t i = 0; i < sampled.count; ++i) expect_read(0, sampled.first + i, 0);
+  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
+  machine_->let_time_pass();
+  expect_read(0, sampled.first + 20, 0);
+  uint64_t bits = 0;
+  ASSERT_EQ(memory().touched(sampled, {&bits, 1}), MemoryResult::kOk);
+  EXPECT_EQ(bits, uint64_t{1} << 20);
+  machine_->begin_write(0, sampled.first + 40, 7);
+  ASSERT_TRUE(machine_->ends(0));
+  ASSERT_EQ(memory().touched(sampled, {&bits, 1}), MemoryResult::kOk);
+  EXPECT_EQ(bits, uint64_t{1} << 20 | uint64_t{1} << 40);
+}
+
+TEST_F(GuestMemoryContract, SamplingASealedPageKeepsItSealed) {
+  if (!memory().can_sample()) GTEST_SKIP() << "this machine has no access sampling";
+  const PageRun sampled{PageIndex(140), 2};
+  must_install_zero(sampled);
+  ASSERT_EQ(memory().seal(sampled), MemoryResult::kOk);
+  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
+  machine_->let_time_pass();
+  expect_read(0, PageIndex(140), 0);
+  uint64_t bits = 0;
+  ASSERT_EQ(memory().touched(sampled, {&bits, 1}), MemoryResult::kOk);
+  EXPECT_EQ(bits & 0x3, 0x1u);
+  machine_->begin_write(0, PageIndex(141), 7);
+  expect_fault(PageIndex(141), FaultKind::kSealed);
+  ASSERT_EQ(memory().unseal(sampled), MemoryResult::kOk);
+  ASSERT_TRUE(machine_->ends(0));
+}
+
 }  // namespace
 }  // namespace ballast::machine::contract

@@ -211,7 +211,7 @@ MemoryResult SimGuestMemory::find_present(PageRun run, std::vector<PageRun>& pre
 }
 
 bool SimGuestMemory::start_sample(std::span<const PageRun> runs) {
-  if (world_.abandoned() || dead_ || !options_.can_sample) return false;
+  if (world_.abandoned() || dead_ || !options_.can_sample || samples_refused_) return false;
   for (const PageRun run : runs) {
     check_run(run);
     if (world_.chance(options_.missed_samples)) continue;

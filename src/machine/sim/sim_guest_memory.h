@@ -65,6 +65,8 @@ class SimGuestMemory final : public GuestMemory {
   std::vector<Fault> take_faults(size_t limit);
   bool has_faults() const { return !faults_.empty(); }
 
+  // The VM's side takes no samples for now, and says so.
+  void refuse_samples(bool refuse) { samples_refused_ = refuse; }
   void die() { dead_ = true; }
   bool dead() const { return dead_; }
   uint32_t frames() const { return frames_; }
@@ -108,6 +110,7 @@ class SimGuestMemory final : public GuestMemory {
   std::vector<std::atomic<uint64_t>> discard_bits_;
   uint32_t frames_ = 0;
   bool dead_ = false;
+  bool samples_refused_ = false;
 };
 
 }  // namespace ballast::machine::sim
