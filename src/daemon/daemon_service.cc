@@ -32,7 +32,8 @@ Result<std::string> Daemon::set_option(std::string_view name, std::string_view v
   BALLAST_TRY_STATUS(host_->set_option(name, value));
   log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
   for (auto& [vm, served] : vms_) {
-    served->post([options = host_->options()](ServedVm& one) { one.pager().set_sampling(options); });
+    served->post(
+        [options = host_->options()](ServedVm& one) { one.pager().set_sampling(options); });
   }
   tick();
   const Status saved = saved_options_.save(name, value);

@@ -14,6 +14,9 @@ using machine::Severity;
 constexpr uint64_t kTargetChangeMin = uint64_t{8} << 20;
 constexpr Nanoseconds kTargetQuiet = 15 * kSecond;
 constexpr Nanoseconds kPagingEndsAfter = 3 * kSecond;
+constexpr Nanoseconds kStateLasts = 5 * kSecond;
+// QEMU's monitor answers some time after its memory was handed over.
+constexpr Nanoseconds kUnreachableLasts = 10 * kSecond;
 
 std::string_view consequence_of(HostState state) {
   switch (state) {
@@ -32,15 +35,20 @@ std::string_view consequence_of(HostState state) {
 
 }  // namespace
 
-void DecisionLog::state(HostState state, uint64_t free_bytes, const Thresholds& thresholds) {
-  if (state == state_) return;
-  const bool worse = state > state_;
-  const uint64_t line = worse ? thresholds.enter_of(state) : thresholds.leave_of(state_);
-  sink_(worse && state >= HostState::kHard ? Severity::kWarning : Severity::kInfo, "", "host.state",
-        fmt::format("{} → {}: {} free, {} the line of {}: {}", name_of(state_), name_of(state),
-                    format_size(free_bytes), worse ? "below" : "above", format_size(line),
-                    consequence_of(state)));
+void DecisionLog::state(HostState state, uint64_t free_bytes, const Thresholds& thresholds,
+                        Nanoseconds now) {
+  if (state != state_) state_since_ = now;
   state_ = state;
+  const bool worse = state > told_state_;
+  if (state == told_state_ || (!worse && now - state_since_ < kStateLasts)) return;
+  const uint64_t line =
+      worse ? thresholds.enter_of(state)
+            : thresholds.leave_of(static_cast<HostState>(static_cast<int>(state) + 1));
+  sink_(worse && state >= HostState::kHard ? Severity::kWarning : Severity::kInfo, "", "host.state",
+        fmt::format("{} → {}: {} free, {} the line of {}: {}", name_of(told_state_), name_of(state),
+                    format_size(free_bytes), worse ? "fell below" : "rose to", format_size(line),
+                    consequence_of(state)));
+  told_state_ = state;
 }
 
 void DecisionLog::vm(const VmReport& report, const VmDecision& decision, Nanoseconds now) {
@@ -52,7 +60,7 @@ void DecisionLog::vm(const VmReport& report, const VmDecision& decision, Nanosec
     told.swap_outs = report.swap_outs;
   }
   target(report, told, now);
-  balloon(report, decision, told);
+  balloon(report, decision, told, now);
   paging(report, told, now);
   if (report.blocked != told.blocked) {
     told.blocked = report.blocked;
@@ -72,6 +80,10 @@ void DecisionLog::target(const VmReport& report, Told& told, Nanoseconds now) {
   const uint64_t is = report.target_bytes;
   const uint64_t change = is > was ? is - was : was - is;
   const bool takes = is < report.consumed_bytes || was < report.consumed_bytes;
+  if (report.bound == name_of(Bound::kWant) && is > was) {  // it grows as it likes
+    told.target_bytes = is;
+    return;
+  }
   if (change < kTargetChangeMin || change < was / 20 || !takes) return;
   if (told.target_at != 0 && now - told.target_at < kTargetQuiet) return;
   told.target_bytes = is;
@@ -83,10 +95,13 @@ void DecisionLog::target(const VmReport& report, Told& told, Nanoseconds now) {
                     format_size(report.active_error_bytes)));
 }
 
-void DecisionLog::balloon(const VmReport& report, const VmDecision& decision, Told& told) {
-  const BalloonCondition was = told.condition;
+void DecisionLog::balloon(const VmReport& report, const VmDecision& decision, Told& told,
+                          Nanoseconds now) {
   const BalloonCondition is = decision.balloon.condition;
-  if (was == is) return;
+  if (is != told.seen) told.seen_since = now;
+  told.seen = is;
+  if (is == told.condition) return;
+  if (is == BalloonCondition::kUnreachable && now - told.seen_since < kUnreachableLasts) return;
   told.condition = is;
   const auto tell = [&](Severity severity, std::string text) {
     sink_(severity, report.spec.name, "balloon." + std::string(name_of(is)), std::move(text));

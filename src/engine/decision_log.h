@@ -21,7 +21,8 @@ class DecisionLog {
  public:
   explicit DecisionLog(EventSink sink) : sink_(std::move(sink)) {}
 
-  void state(HostState state, uint64_t free_bytes, const Thresholds& thresholds);
+  // Every tick. A worse state is told at once, a better one when it has lasted.
+  void state(HostState state, uint64_t free_bytes, const Thresholds& thresholds, Nanoseconds now);
   void vm(const VmReport& report, const VmDecision& decision, Nanoseconds now);
   void forget(const std::string& vm) { vms_.erase(vm); }
 
@@ -29,7 +30,9 @@ class DecisionLog {
   struct Told {
     uint64_t target_bytes = 0;
     Nanoseconds target_at = 0;
-    BalloonCondition condition = BalloonCondition::kNone;
+    BalloonCondition condition = BalloonCondition::kNone;  // told last
+    BalloonCondition seen = BalloonCondition::kNone;
+    Nanoseconds seen_since = 0;
     bool ballooning = false;
     // A paging episode: it ends after a while without paging.
     Nanoseconds paging_since = 0;
@@ -40,11 +43,13 @@ class DecisionLog {
     bool known = false;
   };
   void target(const VmReport& report, Told& told, Nanoseconds now);
-  void balloon(const VmReport& report, const VmDecision& decision, Told& told);
+  void balloon(const VmReport& report, const VmDecision& decision, Told& told, Nanoseconds now);
   void paging(const VmReport& report, Told& told, Nanoseconds now);
 
   const EventSink sink_;
-  HostState state_ = HostState::kHigh;
+  HostState told_state_ = HostState::kHigh;
+  HostState state_ = HostState::kHigh;  // as of the last tick
+  Nanoseconds state_since_ = 0;
   std::map<std::string, Told> vms_;
 };
 

@@ -185,7 +185,7 @@ void Host::tick() {
   const HostState state = ledger_.state();
   if (state != state_) state_since_ = now;
   state_ = state;
-  log_.state(state, ledger_.free(), thresholds_);
+  log_.state(state, ledger_.free(), thresholds_, now);
   const auto vms = situations();
   const auto decisions = planner_.plan({.divided_bytes = divided_bytes(),
                                         .free_bytes = ledger_.free(),

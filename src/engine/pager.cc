@@ -271,10 +271,7 @@ bool Pager::wants_to_move() const {
   const StandingOrders& orders = vm_.orders;
   if (report.consumed_bytes > orders.limit_floor_bytes()) return true;
   if (state >= HostState::kHard) return report.consumed_bytes > orders.target_bytes();
-  if (vm_.ledger.free() < vm_.ledger.stop_level() &&
-      report.consumed_bytes > orders.soft_floor_bytes()) {
-    return true;
-  }
+  if (state == HostState::kSoft) return report.consumed_bytes > orders.soft_floor_bytes();
   return orders.bring_back() && report.swapped_bytes > 0 && state <= HostState::kClear &&
          report.consumed_bytes < orders.target_bytes();
 }

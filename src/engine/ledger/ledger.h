@@ -76,11 +76,9 @@ class Ledger {
   HostState state() const { return state_.load(std::memory_order_relaxed); }
   // Looks at free memory again: a rise goes one state at a time, so somebody has to ask repeatedly.
   void follow_free();
-  // Paging, once begun, goes on until so much is free: where the clear state begins, or the high
-  // one in a set of thresholds that has no clear state.
+  // What reclaim aims at: where the soft state is left.
   uint64_t stop_level() const {
-    const uint64_t clear = enter_of(HostState::kClear);
-    return clear > enter_of(HostState::kSoft) ? clear : enter_of(HostState::kHigh);
+    return leave_[static_cast<size_t>(HostState::kSoft)].load(std::memory_order_relaxed);
   }
 
   // Called (from any thread, must not block) when the state changes or a charge fails.
@@ -100,9 +98,6 @@ class Ledger {
     uint64_t peak = peak_.load(std::memory_order_relaxed);
     while (value > peak && !peak_.compare_exchange_weak(peak, value, std::memory_order_relaxed)) {
     }
-  }
-  uint64_t enter_of(HostState state) const {
-    return enter_[static_cast<size_t>(state)].load(std::memory_order_relaxed);
   }
   Thresholds thresholds() const {
     Thresholds thresholds;

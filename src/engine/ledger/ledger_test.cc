@@ -96,7 +96,7 @@ TEST(Ledger, TheStateFollowsFreeMemoryAndItsChangesAreTold) {
   EXPECT_EQ(calls, 4);
   for (int i = 0; i < 5; ++i) ledger.follow_free();
   EXPECT_EQ(ledger.state(), HostState::kHigh);
-  EXPECT_EQ(ledger.stop_level(), 500u);
+  EXPECT_EQ(ledger.stop_level(), 350u);
 }
 
 TEST(Ledger, ThreadsTogetherNeverExceedTheBudget) {

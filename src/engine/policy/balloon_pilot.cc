@@ -199,7 +199,7 @@ void BalloonPilot::watch(const Sight& sight, Nanoseconds elapsed) {
     retry_after_ = 0;
   }
   if (size + kRoomAgain <= stuck_size_) stuck_ = false;
-  held_ = heading_ < 0 ? size : std::max(held_, size);
+  held_ = heading_ < 0 || clock_ < calm_at_ ? size : std::max(held_, size);
   measure(sight, elapsed);
   last_size_ = size;
 }
@@ -216,7 +216,7 @@ void BalloonPilot::measure(const Sight& sight, Nanoseconds elapsed) {
 // Over-asked: what the guest needs back; absent when it has enough.
 std::optional<uint64_t> BalloonPilot::lacking(const Sight& sight, bool new_report) const {
   if (heading_ < 0 || sight.size == 0) return std::nullopt;
-  if (clock_ >= calm_at_ && sight.size + kProgress <= held_) return 0;  // it has taken it already
+  if (sight.size + kProgress <= held_) return 0;  // it has taken it already
   if (!new_report) return std::nullopt;
   const bool low = sight.ceiling && *report_->available < sight.floor / 2;
   if (!low && swapping_reports_ < kSwappingReports) return std::nullopt;

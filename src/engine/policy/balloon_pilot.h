@@ -40,7 +40,7 @@ std::string_view name_of(BalloonCondition condition);
 struct BalloonPlan {
   BalloonCondition condition = BalloonCondition::kNone;
   uint64_t size_bytes = 0;         // of the balloon now; the last one known while unreachable
-  uint64_t request_bytes = 0;      // size that the guest should be asked for
+  uint64_t request_bytes = 0;      // size to ask the guest for; means nothing while unreachable
   uint64_t deliverable_bytes = 0;  // what the balloon can be counted on to take further, from now
   double rate = 0;                 // bytes per second, as measured; a guess at first
 };
@@ -122,8 +122,8 @@ class BalloonPilot {
 
   std::optional<Report> report_;
   int swapping_reports_ = 0;  // in a row
-  uint64_t held_ = 0;         // the most that the guest has held since it was last told to shrink
-  Nanoseconds calm_at_ = 0;   // from then on, shrinking is the guest's own idea
+  uint64_t held_ = 0;         // the most that it has held since it had to shrink: falls below are
+  Nanoseconds calm_at_ = 0;   // the guest's own idea, from then on
   Nanoseconds spare_until_ = 0;
   Nanoseconds spare_after_ = 0;  // the present back-off
 };

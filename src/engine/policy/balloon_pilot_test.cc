@@ -340,12 +340,15 @@ TEST(BalloonPilot, ARebootStartsAnew) {
 }
 
 TEST(BalloonPilot, RebootsDoNotHurryIt) {
-  Flight flight;
+  Flight flight(deaf(true));
+  flight.ticks(100);
   flight.wanted = 600 * kMb;
   for (int i = 0; i < 40; ++i) {
-    flight.tick(kSecond / 8);  // checks the times between raises
+    flight.grow = i % 2 == 1;
     if (i % 2 == 0) ++flight.guest.view.resets;
+    flight.tick(kSecond / 8);  // checks the times between raises
   }
+  EXPECT_GE(flight.raises.size(), 4u);
 }
 
 TEST(BalloonPilot, CountsOnWhatTheMaximumAndTheGuestAllow) {

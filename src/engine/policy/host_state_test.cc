@@ -113,10 +113,10 @@ TEST(Esxi6, RisesOnlyPastTheMargin) {
     EXPECT_EQ(next_state(from, free - 1, t), from);
     EXPECT_EQ(next_state(from, free, t), to);
   };
-  rises_at(HostState::kLow, 200, HostState::kHard);
-  rises_at(HostState::kHard, 400, HostState::kSoft);
-  rises_at(HostState::kSoft, 730, HostState::kClear);
-  rises_at(HostState::kClear, 1750, HostState::kHigh);
+  rises_at(HostState::kLow, 320, HostState::kHard);
+  rises_at(HostState::kHard, 640, HostState::kSoft);
+  rises_at(HostState::kSoft, 1000, HostState::kClear);
+  rises_at(HostState::kClear, 4000, HostState::kHigh);
 }
 
 TEST(Esxi6, TheSlidingScaleIsTheBase) {
@@ -151,8 +151,8 @@ TEST(Osdi02, RisesOneStateAtATimeAndHasNoClear) {
   const Thresholds t = make_thresholds(ThresholdSet::kOsdi02, 10'000, 0, 0);
   EXPECT_EQ(next_state(HostState::kLow, 5000, t), HostState::kHard);
   EXPECT_EQ(next_state(HostState::kHard, 5000, t), HostState::kSoft);
-  EXPECT_EQ(next_state(HostState::kSoft, 449, t), HostState::kSoft);
-  EXPECT_EQ(next_state(HostState::kSoft, 450, t), HostState::kHigh);
+  EXPECT_EQ(next_state(HostState::kSoft, 599, t), HostState::kSoft);
+  EXPECT_EQ(next_state(HostState::kSoft, 600, t), HostState::kHigh);
   // Clear when the set was changed: left at once, whatever is free.
   EXPECT_EQ(next_state(HostState::kClear, 420, t), HostState::kHigh);
   EXPECT_EQ(next_state(HostState::kClear, 399, t), HostState::kSoft);
@@ -239,6 +239,7 @@ RC_GTEST_PROP(HostStateProperty, DoesNotFlapWithinTheMargin, ()) {
   }
   const auto base = *rc::gen::inRange<uint64_t>(0, drawn.top);
   HostState state = any_state();
+  RC_PRE(drawn.set == ThresholdSet::kEsxi6 || state != HostState::kClear);  // it has none
   bool rose = false;
   bool fell = false;
   for (const uint32_t raw :
