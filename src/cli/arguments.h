@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "model/vm_spec.h"
+#include "model/what_if.h"
 
 namespace ballast::cli {
 
@@ -21,24 +23,52 @@ struct LsArguments {};
 struct ShowArguments {
   std::string vm;
 };
+struct WhyArguments {
+  std::string vm;
+};
 struct HostArguments {};
 struct EventsArguments {
   bool follow = false;
   uint64_t since = 0;
+};
+struct SetArguments {
+  std::string vm;
+  AllocationChange change;  // of something
+};
+struct WhatIfArguments {
+  WhatIfQuestion question;  // about something; added VMs have no names yet
+};
+struct OptionsArguments {
+  std::string name;  // empty: all of them
+  std::optional<std::string> value;
+};
+struct ReserveArguments {
+  VmSpec spec;
+  uint64_t seconds = 0;
+};
+struct UnreserveArguments {
+  std::string vm;
+};
+struct ReclaimArguments {
+  std::string vm;
+  uint64_t bytes = 0;
 };
 struct ResumeArguments {
   std::string vm;
 };
 struct VersionArguments {};
 
+using Command = std::variant<LsArguments, ShowArguments, WhyArguments, HostArguments,
+                             EventsArguments, SetArguments, WhatIfArguments, OptionsArguments,
+                             ReserveArguments, UnreserveArguments, ReclaimArguments,
+                             ResumeArguments, VersionArguments, RunArguments>;
+
 struct Arguments {
   std::string run_dir;
   bool json = false;
   // How long counters are watched to show rates; 0: no rates, and no wait.
   std::chrono::milliseconds interval{500};
-  std::variant<LsArguments, ShowArguments, HostArguments, EventsArguments, ResumeArguments,
-               VersionArguments, RunArguments>
-      command;
+  Command command;
 };
 
 inline constexpr int kExitUsage = 2;

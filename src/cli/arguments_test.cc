@@ -48,6 +48,10 @@ TEST(Arguments, EveryCommandIsKnown) {
   EXPECT_TRUE(std::holds_alternative<HostArguments>(parse({"host"}).arguments().command));
   EXPECT_TRUE(std::holds_alternative<VersionArguments>(parse({"version"}).arguments().command));
   EXPECT_EQ(parse({"resume", "db"}).as<ResumeArguments>().vm, "db");
+  EXPECT_EQ(parse({"why", "db"}).as<WhyArguments>().vm, "db");
+  EXPECT_EQ(parse({"unreserve", "db"}).as<UnreserveArguments>().vm, "db");
+  EXPECT_EQ(parse({"reclaim", "db", "1500K"}).as<ReclaimArguments>().vm, "db");
+  EXPECT_EQ(parse({"reclaim", "db", "1500K"}).as<ReclaimArguments>().bytes, 1500u << 10);
   EXPECT_FALSE(parse({"events"}).as<EventsArguments>().follow);
   EXPECT_TRUE(parse({"events", "-f", "--since", "7"}).as<EventsArguments>().follow);
   EXPECT_EQ(parse({"events", "-f", "--since", "7"}).as<EventsArguments>().since, 7u);
@@ -77,12 +81,103 @@ TEST(Arguments, RunRefusesWhatCannotBe) {
   EXPECT_THAT(error_of({"--name", "a", "--memory", "0"}), HasSubstr("a VM needs some"));
   EXPECT_THAT(error_of({"--name", "a", "--memory", "1500K"}), HasSubstr("write for example 1M"));
   EXPECT_THAT(error_of({"--name", "a", "--memory", "1G", "--min", "2G"}),
-              HasSubstr("--min 2G exceeds --memory 1G"));
+              HasSubstr("a min of 2 GB exceeds its memory of 1 GB"));
   EXPECT_THAT(error_of({"--name", "a", "--memory", "1G", "--uuid", "7"}), HasSubstr("--uuid '7'"));
   EXPECT_THAT(error_of({"--name", "a", "--memory", "64T"}), HasSubstr("below 16 TB"));
   EXPECT_THAT(error_of({"--memory", "1G"}), HasSubstr("--name is required"));
   EXPECT_THAT(error_of({"--name", "a", "--memory", "1G", "-nographic"}),
               HasSubstr("QEMU's own options go after '--'"));
+}
+
+TEST(Arguments, RunAndSetTakeAllocations) {
+  const Parsed run = parse({"run", "--name", "a", "--memory", "1G", "--min=64M", "--limit", "512M",
+                            "--shares", "high", "--balloon-max", "256M"});
+  ASSERT_EQ(run.status(), -1) << run.err;
+  EXPECT_EQ(run.as<RunArguments>().spec.allocation, (Allocation{.min_bytes = 64u << 20,
+                                                                .limit_bytes = 512u << 20,
+                                                                .shares = {ShareLevel::kHigh, 0},
+                                                                .balloon_max_bytes = 256u << 20}));
+  EXPECT_EQ(parse({"run", "--name", "a", "--memory", "1G"}).as<RunArguments>().spec.allocation,
+            Allocation{});
+  const Parsed set = parse({"set", "web1", "--min", "0", "--limit", "none", "--shares=2000",
+                            "--balloon-max", "default"});
+  ASSERT_EQ(set.status(), -1) << set.err;
+  EXPECT_EQ(set.as<SetArguments>().vm, "web1");
+  EXPECT_EQ(set.as<SetArguments>().change,
+            (AllocationChange{.min_bytes = 0,
+                              .limit_bytes = kNoLimit,
+                              .shares = Shares{ShareLevel::kCustom, 2000},
+                              .balloon_max_bytes = kDefaultBalloonMax}));
+  EXPECT_EQ(parse({"set", "web1", "--shares", "low"}).as<SetArguments>().change,
+            (AllocationChange{.shares = Shares{ShareLevel::kLow, 0}}));
+}
+
+TEST(Arguments, WhatIfCollectsVmsAndChanges) {
+  const Parsed parsed = parse({"whatif", "--add", "2x1G,min=512M", "--set", "a.shares=5", "--add",
+                               "256M", "--set", "b.limit=none", "--set", "a.min=0"});
+  ASSERT_EQ(parsed.status(), -1) << parsed.err;
+  const WhatIfQuestion& question = parsed.as<WhatIfArguments>().question;
+  ASSERT_EQ(question.add.size(), 3u);
+  EXPECT_EQ(question.add[1].allocation.min_bytes, 512u << 20);
+  EXPECT_EQ(question.add[2].configured_bytes, 256u << 20);
+  ASSERT_EQ(question.set.size(), 2u);
+  EXPECT_EQ(question.set[0].second,
+            (AllocationChange{.min_bytes = 0, .shares = Shares{ShareLevel::kCustom, 5}}));
+  EXPECT_EQ(parse({"whatif", "--add", "1G", "2G"}).status(), kExitUsage) << "one word each";
+}
+
+TEST(Arguments, OptionsAndReservations) {
+  EXPECT_EQ(parse({"options"}).as<OptionsArguments>().name, "");
+  const auto one = parse({"options", "Mem.IdleTax"}).as<OptionsArguments>();
+  EXPECT_EQ(one.name, "Mem.IdleTax");
+  EXPECT_FALSE(one.value);
+  const auto set = parse({"options", "Ballast.Victims=a=b"}).as<OptionsArguments>();
+  EXPECT_EQ(set.name, "Ballast.Victims");
+  EXPECT_EQ(set.value, "a=b");
+  const auto reserve =
+      parse({"reserve", "db", "--memory", "8G", "--min", "4G"}).as<ReserveArguments>();
+  EXPECT_EQ(reserve.spec.name, "db");
+  EXPECT_EQ(reserve.spec.configured_bytes, 8ull << 30);
+  EXPECT_EQ(reserve.spec.allocation.min_bytes, 4ull << 30);
+  EXPECT_EQ(reserve.seconds, 600u);
+  EXPECT_EQ(
+      parse({"reserve", "db", "--memory", "8G", "--for", "2h"}).as<ReserveArguments>().seconds,
+      7200u);
+}
+
+TEST(Arguments, WrongAllocationsAreExplained) {
+  const std::vector<std::pair<std::vector<std::string>, const char*>> table = {
+      {{"set", "web1"}, "nothing to set: give --min, --limit, --shares or --balloon-max"},
+      {{"set"}, "VM is required"},
+      {{"set", "a b", "--min", "0"}, "'a b' is no name"},
+      {{"set", "web1", "--min", "64"}, "--min 64: without a unit these are bytes"},
+      {{"set", "web1", "--limit", "all"}, "for example 512M or 1.5G, or none"},
+      {{"set", "web1", "--shares", "0"}, "shares '0' are refused: low, normal, high"},
+      {{"set", "web1", "--shares", ""}, "shares '' are refused"},
+      {{"set", "web1", "--balloon-max", "half"}, "or default"},
+      {{"set", "web1", "--max", "1G"}, "--max"},
+      {{"run", "--name", "a", "--memory", "1G", "--min", "512M", "--limit", "256M"},
+       "a min of 512 MB exceeds its limit of 256 MB"},
+      {{"run", "--name", "a", "--memory", "1G", "--balloon-max", "2G"},
+       "a balloon of up to 2 GB exceeds its memory of 1 GB"},
+      {{"whatif"}, "what if what?"},
+      {{"whatif", "--add", "lots"}, "--add: 'lots' is not a size"},
+      {{"whatif", "--set", "web1"}, "write VM.shares=2000"},
+      {{"options", "=3"}, "'=3' names no option"},
+      {{"reserve", "db", "--min", "1G"}, "--memory is required"},
+      {{"reserve", "db", "--memory", "1G", "--min", "2G"}, "a min of 2 GB exceeds"},
+      {{"reserve", "db", "--memory", "1G", "--for", "10"}, "'10' is no time"},
+      {{"unreserve", "a/b"}, "'a/b' is no name"},
+      {{"reclaim", "web1"}, "SIZE is required"},
+      {{"reclaim", "web1", "0"}, "nothing to do"},
+      {{"reclaim", "web1", "much"}, "'much' is not a size"},
+      {{"why"}, "VM is required"},
+  };
+  for (const auto& [words, text] : table) {
+    const Parsed parsed = parse(words);
+    EXPECT_EQ(parsed.status(), kExitUsage) << ::testing::PrintToString(words);
+    EXPECT_THAT(parsed.err, HasSubstr(text)) << ::testing::PrintToString(words);
+  }
 }
 
 TEST(Arguments, WrongCommandLinesAreExplained) {
@@ -98,8 +193,12 @@ TEST(Arguments, WrongCommandLinesAreExplained) {
 }
 
 TEST(Arguments, HelpHasExamplesAndFits100Columns) {
-  for (const auto& words : std::vector<std::vector<std::string>>{
-           {"--help"}, {"run", "--help"}, {"ls", "--help"}, {"events", "-h"}, {"show", "--help"}}) {
+  std::vector<std::vector<std::string>> all = {{"--help"}, {"events", "-h"}};
+  for (const char* command : {"run", "ls", "show", "why", "host", "events", "set", "whatif",
+                              "options", "reserve", "unreserve", "reclaim", "resume", "version"}) {
+    all.push_back({command, "--help"});
+  }
+  for (const auto& words : all) {
     const Parsed parsed = parse(words);
     EXPECT_EQ(parsed.status(), 0);
     EXPECT_EQ(parsed.err, "");
@@ -108,6 +207,10 @@ TEST(Arguments, HelpHasExamplesAndFits100Columns) {
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
   }
   EXPECT_THAT(parse({"run", "--help"}).out, HasSubstr("ballast run --name web1 --memory 2G"));
+  for (const char* command :
+       {"why", "set", "whatif", "options", "reserve", "unreserve", "reclaim"}) {
+    EXPECT_THAT(parse({command, "--help"}).out, HasSubstr(std::string("  ballast ") + command));
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <ostream>
 #include <thread>
 
+#include "cli/commands_parts.h"
 #include "cli/json_output.h"
 #include "cli/render.h"
 #include "cli/run.h"
@@ -14,11 +15,7 @@
 
 namespace ballast::cli {
 
-namespace {
-
 using nlohmann::json;
-
-constexpr std::chrono::milliseconds kFollowInterval{500};
 
 std::string pretty(const json& value) {
   return value.dump(2, ' ', false, json::error_handler_t::replace) + '\n';
@@ -28,6 +25,28 @@ Result<HostReport> ask_host(const Arguments& arguments) {
   BALLAST_TRY(const json reply, proto::call(arguments.run_dir, {{"op", "host"}}));
   return proto::host_report_from_json(reply.value("host", json::object()));
 }
+
+Result<EventsPortion> ask_events(const Arguments& arguments, uint64_t since) {
+  BALLAST_TRY(const json reply,
+              proto::call(arguments.run_dir, {{"op", "events"}, {"since", since}}));
+  const json events = reply.value("events", json::array());
+  const json last = reply.value("last", json(0u));
+  if (!events.is_array() || !last.is_number_unsigned()) {
+    return Error{
+        "the daemon's list of events makes no sense; are daemon and ballast of one version?"};
+  }
+  EventsPortion portion;
+  portion.last = last.get<uint64_t>();
+  for (const json& element : events) {
+    BALLAST_TRY(Event event, proto::event_from_json(element));
+    portion.events.push_back(std::move(event));
+  }
+  return portion;
+}
+
+namespace {
+
+constexpr std::chrono::milliseconds kFollowInterval{500};
 
 Result<Observation> observe(const Arguments& arguments) {
   Observation observation;
@@ -92,29 +111,6 @@ std::string version(const Arguments& arguments) {
                            reply->value("pid", json(0)).dump());
 }
 
-struct EventsPortion {
-  std::vector<Event> events;
-  uint64_t last = 0;  // the newest sequence the daemon has
-};
-
-Result<EventsPortion> ask_events(const Arguments& arguments, uint64_t since) {
-  BALLAST_TRY(const json reply,
-              proto::call(arguments.run_dir, {{"op", "events"}, {"since", since}}));
-  const json events = reply.value("events", json::array());
-  const json last = reply.value("last", json(0u));
-  if (!events.is_array() || !last.is_number_unsigned()) {
-    return Error{
-        "the daemon's list of events makes no sense; are daemon and ballast of one version?"};
-  }
-  EventsPortion portion;
-  portion.last = last.get<uint64_t>();
-  for (const json& element : events) {
-    BALLAST_TRY(Event event, proto::event_from_json(element));
-    portion.events.push_back(std::move(event));
-  }
-  return portion;
-}
-
 void print_events(const std::vector<Event>& events, bool as_json, const Output& output) {
   if (as_json) {
     for (const Event& event : events) output.out << proto::to_line(proto::to_json(event)) << '\n';
@@ -171,6 +167,21 @@ struct Executor {
   int operator()(const ShowArguments& asked) const {
     return print(show(asked, arguments, output.style));
   }
+  int operator()(const WhyArguments& asked) const {
+    return print(why(asked, arguments, output.style));
+  }
+  int operator()(const SetArguments& asked) const { return print(set(asked, arguments)); }
+  int operator()(const WhatIfArguments& asked) const {
+    return print(what_if(asked, arguments, output.style));
+  }
+  int operator()(const OptionsArguments& asked) const {
+    return print(options(asked, arguments, output.style));
+  }
+  int operator()(const ReserveArguments& asked) const { return print(reserve(asked, arguments)); }
+  int operator()(const UnreserveArguments& asked) const {
+    return print(unreserve(asked, arguments));
+  }
+  int operator()(const ReclaimArguments& asked) const { return print(reclaim(asked, arguments)); }
   int operator()(const ResumeArguments& asked) const { return print(resume(asked, arguments)); }
   int operator()(const VersionArguments&) const { return print(version(arguments)); }
   int operator()(const EventsArguments& asked) const {

@@ -25,16 +25,46 @@ class Commands : public ::testing::Test {
  protected:
   Commands() : server_(*proto::LineServer::listen(proto::control_socket_path(directory_.path()))) {
     service_.version = "9.9";
-    service_.host = [] { return make_observation().now; };
     service_.events = [](uint64_t since) {
       std::vector<Event> events;
       for (uint64_t i = since + 1; i <= 1200; ++i) {
-        events.push_back({i, 0, "info", "", "test", fmt::format("event {}", i)});
+        events.push_back(
+            {i, 0, "info", i % 100 == 0 ? "web1" : "", "test", fmt::format("event {}", i)});
       }
       return events;
     };
     service_.last_event = [] { return uint64_t{1200}; };
     service_.resume = [](const std::string&) -> Status { return Error{"web1 is not paused"}; };
+    service_.host = [this] { return host_; };
+    service_.set = [this](const std::string& vm, const AllocationChange& change) -> Status {
+      if (vm == "db") return Error{"the mins leave no room for that"};
+      Allocation& allocation = host_.vms[0].spec.allocation;
+      allocation = apply(allocation, change);
+      host_.vms[0].shares = share_count(allocation.shares, host_.vms[0].spec.configured_bytes);
+      return Done{};
+    };
+    service_.what_if = [](const WhatIfQuestion& question) {
+      WhatIfAnswer answer;
+      for (const VmSpec& spec : question.add)
+        answer.rows.push_back({.name = spec.name, .is_new = true});
+      for (const auto& [vm, change] : question.set) answer.rows.push_back({.name = vm});
+      return answer;
+    };
+    service_.options = [this] { return options_; };
+    service_.set_option = [this](std::string_view name,
+                                 std::string_view value) -> Result<std::string> {
+      BALLAST_TRY_STATUS(set_option(options_, name, value));
+      return std::string("write it into ballastd.toml to keep it");
+    };
+    service_.reserve = [](const VmSpec& spec, uint64_t) -> Status {
+      if (spec.name == "huge") return Error{"no room for huge"};
+      return Done{};
+    };
+    service_.unreserve = [](const std::string& vm) -> Status {
+      if (vm != "later") return Error{fmt::format("nothing is reserved for {}", vm)};
+      return Done{};
+    };
+    service_.reclaim = [](const std::string&, uint64_t) -> Status { return Done{}; };
     service_.admit = [](const VmSpec& spec) -> Status {
       return Error{fmt::format("no room for {}: 512 MB budget, 480 MB in mins", spec.name)};
     };
@@ -67,6 +97,9 @@ class Commands : public ::testing::Test {
     }
   }
 
+  // Touched by the serving thread alone once it runs.
+  HostReport host_ = make_observation().now;
+  Options options_;
   proto::ControlService service_;
   std::unique_ptr<proto::LineServer> server_;
   std::atomic<bool> stop_ = false;
@@ -92,6 +125,86 @@ TEST_F(Commands, JsonIsJson) {
     EXPECT_EQ(ballast(with_json), 0) << words[0];
     EXPECT_TRUE(json::accept(out_.str())) << out_.str();
   }
+}
+
+TEST_F(Commands, SetPrintsWhatTheVmHasNow) {
+  EXPECT_EQ(ballast({"set", "web1", "--limit", "128M", "--shares", "2000"}), 0) << err_.str();
+  EXPECT_EQ(
+      out_.str(),
+      "web1: min 64 MB, limit 128 MB, shares 2000 (custom), balloon at most 128 MB (default)\n");
+  EXPECT_EQ(ballast({"set", "web1", "--balloon-max", "32M", "--limit", "none", "--min", "0",
+                     "--shares", "high"}),
+            0);
+  EXPECT_EQ(out_.str(), "web1: min 0 B, limit none, shares 5120 (high), balloon at most 32 MB\n");
+  EXPECT_EQ(ballast({"set", "web1", "--min", "64M", "--json"}), 0);
+  EXPECT_EQ(json::parse(out_.str())["min_bytes"], 64 << 20);
+  EXPECT_EQ(ballast({"set", "db", "--min", "1G"}), 1);
+  EXPECT_EQ(err_.str(), "ballast: the mins leave no room for that\n");
+  EXPECT_EQ(ballast({"set", "web1", "--min", "512M"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("a min of 512 MB exceeds its memory of 256 MB"));
+}
+
+TEST_F(Commands, WhatIfNamesNewVms) {
+  EXPECT_EQ(ballast({"whatif", "--add", "2x1G", "--set", "web1.shares=5", "--json"}), 0)
+      << err_.str();
+  const json answer = json::parse(out_.str());
+  ASSERT_EQ(answer["rows"].size(), 3u);
+  EXPECT_EQ(answer["rows"][0]["name"], "new1");
+  EXPECT_EQ(answer["rows"][1]["name"], "new2");
+  EXPECT_EQ(answer["rows"][2]["name"], "web1");
+  EXPECT_EQ(ballast({"whatif", "--add", "1G"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("new1"));
+  EXPECT_EQ(ballast({"whatif", "--set", "nobody.shares=5"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("no VM is named 'nobody'"));
+}
+
+TEST_F(Commands, OptionsAreListedShownAndSet) {
+  EXPECT_EQ(ballast({"options"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("Mem.IdleTax "));
+  EXPECT_EQ(ballast({"options", "--json"}), 0);
+  EXPECT_EQ(json::parse(out_.str()).size(), all_options().size());
+  EXPECT_EQ(ballast({"options", "Mem.IdleTax=50"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("Mem.IdleTax = 50 (default 75)"));
+  EXPECT_THAT(out_.str(), HasSubstr("write it into ballastd.toml"));
+  EXPECT_EQ(ballast({"options", "Mem.IdleTax"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("Mem.IdleTax = 50 (default 75)"));
+  EXPECT_EQ(ballast({"options", "Mem.IdleTax=40", "--json"}), 0);
+  EXPECT_EQ(json::parse(out_.str())["option"]["value"], "40");
+  EXPECT_EQ(ballast({"options", "Mem.IdleTax="}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("a whole number from 0 to 99"));
+  EXPECT_EQ(ballast({"options", "Mem.No"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("unknown option 'Mem.No'"));
+}
+
+TEST_F(Commands, WhyHasTheLastEventsOfThatVm) {
+  EXPECT_EQ(ballast({"why", "web1"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("Its shares decide that"));
+  EXPECT_THAT(out_.str(), ::testing::Not(HasSubstr("event 700 ")));
+  for (int i = 800; i <= 1200; i += 100) {
+    EXPECT_THAT(out_.str(), HasSubstr(fmt::format("event {} ", i)));
+  }
+  EXPECT_EQ(ballast({"why", "web1", "--json"}), 0);
+  const json why = json::parse(out_.str());
+  EXPECT_EQ(why["vm"]["bound"], "shares");
+  EXPECT_EQ(why["host"]["state"], "soft");
+  EXPECT_EQ(why["events"].size(), 5u);
+  EXPECT_NEAR(why["share_percent"].get<double>(), 100.0 / 6, 0.01);
+  EXPECT_EQ(ballast({"why", "nobody"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("no VM is named 'nobody'"));
+}
+
+TEST_F(Commands, ReservationsAndReclaimSayWhatTheyDid) {
+  EXPECT_EQ(ballast({"reserve", "later", "--memory", "2G", "--min", "1G", "--for", "2h"}), 0);
+  EXPECT_EQ(out_.str(),
+            "2 GB of memory, 1 GB of it guaranteed (min), are reserved for later for 2 h 0 min\n");
+  EXPECT_EQ(ballast({"reserve", "huge", "--memory", "2G"}), 1);
+  EXPECT_EQ(err_.str(), "ballast: no room for huge\n");
+  EXPECT_EQ(ballast({"unreserve", "later"}), 0);
+  EXPECT_EQ(ballast({"unreserve", "never"}), 1);
+  EXPECT_EQ(err_.str(), "ballast: nothing is reserved for never\n");
+  EXPECT_EQ(ballast({"reclaim", "web1", "64M"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("64 MB are being taken from web1"));
+  EXPECT_EQ(ballast({"reclaim", "nobody", "64M"}), 1);
 }
 
 TEST_F(Commands, EventsArriveInPortionsWithoutLoss) {

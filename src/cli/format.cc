@@ -21,6 +21,12 @@ std::string compact_size(uint64_t bytes) {
                : fmt::format("{:.1f}{}", value, kUnits[unit]);
 }
 
+std::string compact_count(uint64_t count) {
+  if (count < 1'000'000) return std::to_string(count);
+  const double millions = static_cast<double>(count) / 1e6;
+  return millions < 99.95 ? fmt::format("{:.1f}m", millions) : fmt::format("{:.0f}m", millions);
+}
+
 std::string format_rate(std::optional<double> per_second) {
   if (!per_second) return "-";
   const double rate = *per_second;

@@ -9,6 +9,8 @@ namespace ballast::cli {
 
 // "256M", "1.5G", "0": at most five columns, and what --memory would take.
 std::string compact_size(uint64_t bytes);
+// "2560", "123456", "100m" (millions): at most six columns.
+std::string compact_count(uint64_t count);
 // "0", "0.3", "12", "45210", "1234k"; "-" when unknown.
 std::string format_rate(std::optional<double> per_second);
 // "39 %"; "-" of nothing.

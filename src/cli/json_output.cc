@@ -21,8 +21,10 @@ json vm_to_json(const VmReport& vm, const Observation& observation) {
   add("swap_ins_per_s", &VmRates::swap_ins);
   add("zips_per_s", &VmRates::zips);
   add("swap_outs_per_s", &VmRates::swap_outs);
+  add("brought_back_per_s", &VmRates::brought_back);
   add("clean_drops_per_s", &VmRates::clean_drops);
   add("waits_per_s", &VmRates::waits);
+  add("sample_faults_per_s", &VmRates::sample_faults);
   return result;
 }
 
@@ -31,6 +33,18 @@ json host_to_json(const Observation& observation) {
   json& vms = result["vms"] = json::array();
   for (const VmReport& vm : observation.now.vms) vms.push_back(vm_to_json(vm, observation));
   return result;
+}
+
+json why_to_json(const VmReport& vm, const HostReport& host, std::span<const Event> events) {
+  json without_vms = proto::to_json(host);
+  without_vms.erase("vms");
+  json list = json::array();
+  for (const Event& event : events) list.push_back(proto::to_json(event));
+  const auto all = static_cast<double>(sum_of_shares(host));
+  return {{"vm", proto::to_json(vm)},
+          {"share_percent", all > 0 ? json(100 * static_cast<double>(vm.shares) / all) : json()},
+          {"host", std::move(without_vms)},
+          {"events", std::move(list)}};
 }
 
 json ls_to_json(const Observation& observation) {

@@ -29,9 +29,17 @@ std::optional<VmRates> Observation::rates_of(const VmReport& vm) const {
       .swap_ins = rate(&VmReport::swap_ins),
       .zips = rate(&VmReport::zips),
       .swap_outs = rate(&VmReport::swap_outs),
+      .brought_back = rate(&VmReport::brought_back),
       .clean_drops = rate(&VmReport::clean_drops),
       .waits = rate(&VmReport::waits),
+      .sample_faults = rate(&VmReport::sample_faults),
   };
+}
+
+uint64_t sum_of_shares(const HostReport& host) {
+  uint64_t sum = 0;
+  for (const VmReport& vm : host.vms) sum += vm.shares;
+  return sum;
 }
 
 uint64_t untouched_bytes(const VmReport& vm) {

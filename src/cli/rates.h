@@ -16,8 +16,10 @@ struct VmRates {
   double swap_ins = 0;
   double zips = 0;
   double swap_outs = 0;
+  double brought_back = 0;
   double clean_drops = 0;
   double waits = 0;
+  double sample_faults = 0;
 };
 
 // A moment, and the one a little earlier that rates are taken from.
@@ -31,6 +33,8 @@ struct Observation {
 };
 
 const VmReport* find_vm(const HostReport& host, std::string_view name);
+
+uint64_t sum_of_shares(const HostReport& host);
 
 // Guest memory that was never touched: what no other count holds.
 uint64_t untouched_bytes(const VmReport& vm);

@@ -6,15 +6,6 @@ namespace ballast::cli {
 
 namespace {
 
-const char* meaning_of(const std::string& state) {
-  if (state == "high") return "plenty is free";
-  if (state == "clear") return "enough is free";
-  if (state == "soft") return "memory is being taken back gently";
-  if (state == "hard") return "memory is being compressed and swapped out";
-  if (state == "low") return "first touches wait until memory has been taken back";
-  return "unknown to this program";
-}
-
 struct Sums {
   uint64_t resident = 0, arena = 0, compressed = 0, swapped = 0, zero = 0, ballooned = 0,
            untouched = 0;
@@ -48,13 +39,22 @@ std::string render_budget(const HostReport& host, const Style& style) {
   table.add_row({{"free"},
                  {format_size(host.free_bytes)},
                  {format_percent(host.free_bytes, host.budget_bytes)},
-                 {fmt::format("state {}: {}", host.state, meaning_of(host.state)),
+                 {fmt::format("state {} for {}: {}", host.state, format_uptime(host.state_ns),
+                              meaning_of_host_state(host.state)),
                   colour_of_host_state(host.state)}});
   table.add_row({{"promised"},
                  {format_size(host.promised_bytes)},
                  {format_percent(host.promised_bytes, host.budget_bytes)},
                  {fmt::format("to {} VM{}, {} of it guaranteed (min)", host.vms.size(),
                               host.vms.size() == 1 ? "" : "s", format_size(host.min_bytes))}});
+  table.add_row({{"divided"},
+                 {format_size(host.divided_bytes)},
+                 {format_percent(host.divided_bytes, host.budget_bytes)},
+                 {fmt::format("among the VMs, by shares; idle tax {}", tax_text(host))}});
+  table.add_row({{"unreserved"},
+                 {format_size(host.unreserved_bytes)},
+                 {format_percent(host.unreserved_bytes, host.budget_bytes)},
+                 {"for the mins of further VMs"}});
   return table.render(style);
 }
 
@@ -76,10 +76,27 @@ std::string render_means(const HostReport& host, const Style& style) {
   return "Where the promised memory is\n" + table.render(style);
 }
 
+std::string render_thresholds(const HostReport& host) {
+  return fmt::format("State soft below {} free, hard below {}, low below {} (minFree {})\n",
+                     format_size(host.soft_bytes), format_size(host.hard_bytes),
+                     format_size(host.low_bytes), format_size(host.min_free_bytes));
+}
+
+std::string render_reservations(const HostReport& host) {
+  std::string result;
+  for (const Reservation& one : host.reservations) {
+    result += fmt::format("Reserved for {}: {}, {} of it guaranteed (min); ends in {}\n",
+                          printable(one.vm), format_size(one.configured_bytes),
+                          format_size(one.min_bytes), format_uptime(one.left_ns));
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string render_host(const HostReport& host, const Style& style) {
-  std::string result = render_budget(host, style);
+  std::string result =
+      render_budget(host, style) + render_thresholds(host) + render_reservations(host);
   if (!host.vms.empty()) result += render_means(host, style);
   return result + "The daemon has been running for " + format_uptime(host.uptime_ns) + '\n';
 }

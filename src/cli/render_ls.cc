@@ -8,20 +8,25 @@ namespace ballast::cli {
 
 namespace {
 
+Colour colour_of_balloon(const VmReport& vm) {
+  const bool is_in_trouble = vm.balloon_state == "stuck" || vm.balloon_state == "unreachable";
+  return is_in_trouble ? Colour::kYellow : Colour::kNone;
+}
+
 std::vector<Cell> row_of(const VmReport& vm, const std::optional<VmRates>& rates) {
   const auto rate = [&](double VmRates::*field) {
     return format_rate(rates ? std::optional(*rates.*field) : std::nullopt);
   };
-  const bool is_waiting = rates && rates->waits > 0;
-  return {{vm.spec.name},
-          {vm.state, colour_of_vm_state(vm)},
+  const bool is_waiting = vm.blocked || (rates && rates->waits > 0);
+  return {{vm.spec.name, colour_of_vm_state(vm)},
           {compact_size(vm.spec.configured_bytes)},
           {compact_size(vm.target_bytes)},
           {compact_size(vm.consumed_bytes)},
+          {vm.samples == 0 ? "-" : compact_size(vm.active_bytes)},
+          {compact_count(vm.shares)},
           {compact_size(vm.compressed_bytes)},
           {compact_size(vm.swapped_bytes)},
-          {compact_size(vm.ballooned_bytes)},
-          {rate(&VmRates::faults)},
+          {compact_size(vm.ballooned_bytes), colour_of_balloon(vm)},
           {rate(&VmRates::swap_ins)},
           {rate(&VmRates::waits), is_waiting ? Colour::kYellow : Colour::kNone}};
 }
@@ -37,25 +42,33 @@ std::string render_summary(const HostReport& host, const Style& style) {
                      coloured(printable(host.state), colour_of_host_state(host.state), style));
 }
 
-// What must not be overlooked, in sentences.
+// What must not be overlooked about a VM, as a sentence; empty: nothing.
+std::string trouble_of(const VmReport& vm) {
+  const std::string& name = vm.spec.name;
+  if (vm.state == "paused") {
+    return fmt::format("{} is paused: {}; mend that, then: ballast resume {}", name,
+                       vm.pause_reason.empty() ? "no reason given" : vm.pause_reason, name);
+  }
+  if (vm.lost_pages > 0) {
+    return fmt::format("{} has {} unreadable page{}", name, vm.lost_pages,
+                       vm.lost_pages == 1 ? "" : "s");
+  }
+  if (vm.state != "running") return fmt::format("{} is {}", name, vm.state);
+  if (vm.blocked) {
+    return fmt::format(
+        "{} is blocked: the host is low on memory and it is above its target; see: ballast why {}",
+        name, name);
+  }
+  return "";
+}
+
 std::string render_troubles(const std::vector<VmReport>& vms, const Style& style) {
   std::string result;
   for (const VmReport& vm : vms) {
-    if (vm.state == "paused") {
-      result +=
-          coloured(wrapped(printable(fmt::format(
-                               "{} is paused: {}; mend that, then: ballast resume {}", vm.spec.name,
-                               vm.pause_reason.empty() ? "no reason given" : vm.pause_reason,
-                               vm.spec.name)),
-                           4, style),
-                   Colour::kRed, style) +
-          '\n';
-    } else if (vm.lost_pages > 0) {
-      result += coloured(printable(fmt::format("{} has {} unreadable page{}", vm.spec.name,
-                                               vm.lost_pages, vm.lost_pages == 1 ? "" : "s")),
-                         Colour::kRed, style) +
-                '\n';
-    }
+    const std::string trouble = trouble_of(vm);
+    if (trouble.empty()) continue;
+    const Colour colour = vm.blocked ? Colour::kYellow : colour_of_vm_state(vm);
+    result += coloured(wrapped(printable(trouble), 4, style), colour, style) + '\n';
   }
   return result;
 }
@@ -80,14 +93,14 @@ std::string render_ls(const Observation& observation, const Style& style) {
   std::sort(vms.begin(), vms.end(),
             [](const VmReport& a, const VmReport& b) { return a.spec.name < b.spec.name; });
   Table table({{"NAME", Align::kLeft, true},
-               {"STATE", Align::kLeft},
                {"CONFIG"},
                {"TARGET"},
                {"CONSUMED"},
+               {"ACTIVE"},
+               {"SHARES"},
                {"ZIPPED"},
                {"SWAPPED"},
                {"BALLOON"},
-               {"FAULT/s"},
                {"SWAPIN/s"},
                {"WAIT/s"}});
   for (const VmReport& vm : vms) table.add_row(row_of(vm, observation.rates_of(vm)));

@@ -15,20 +15,36 @@ std::string render_head(const VmReport& vm, const Style& style) {
                                          printable(vm.pause_reason), printable(vm.spec.name));
     result += coloured(wrapped(text, 4, style), Colour::kRed, style) + '\n';
   }
+  if (vm.blocked) {
+    result += coloured("  blocked: the host is low on memory and the VM above its target",
+                       Colour::kRed, style) +
+              '\n';
+  }
   if (!vm.spec.uuid.empty()) result += "  uuid " + printable(vm.spec.uuid) + '\n';
   return result;
 }
 
-std::string render_sizes(const VmReport& vm, const Style& style) {
+std::string render_sizes(const VmReport& vm, const HostReport& host, const Style& style) {
+  const Allocation& allocation = vm.spec.allocation;
   Table table({{"", Align::kLeft}, {""}, {"", Align::kLeft}});
   table.add_row({{"  configured"}, {format_size(vm.spec.configured_bytes)}, {""}});
-  table.add_row({{"  min"}, {format_size(vm.spec.allocation.min_bytes)}, {""}});
-  table.add_row({{"  target"}, {format_size(vm.target_bytes)}, {""}});
+  table.add_row({{"  min"}, {format_size(allocation.min_bytes)}, {""}});
+  table.add_row({{"  limit"}, {limit_text(allocation.limit_bytes)}, {""}});
+  table.add_row({{"  shares"},
+                 {std::to_string(vm.shares)},
+                 {fmt::format("{}; {} of all", shares_word(vm),
+                              format_percent(vm.shares, sum_of_shares(host)))}});
+  table.add_row(
+      {{"  active"}, {vm.samples == 0 ? "-" : format_size(vm.active_bytes)}, {active_detail(vm)}});
+  table.add_row({{"  target"},
+                 {format_size(vm.target_bytes)},
+                 {vm.bound.empty() ? "" : fmt::format("decided by {}", vm.bound)}});
   table.add_row({{"  consumed"},
                  {format_size(vm.consumed_bytes)},
                  {fmt::format("= {} resident + {} compression cache + {} overhead",
                               format_size(vm.resident_bytes), format_size(vm.arena_bytes),
                               format_size(vm.overhead_bytes))}});
+  table.add_row({{"  balloon"}, {format_size(vm.balloon_bytes)}, {balloon_detail(vm)}});
   return table.render(style);
 }
 
@@ -79,15 +95,17 @@ std::string render_activity(const VmReport& vm, const std::optional<VmRates>& ra
   add("  swapped in", vm.swap_ins, &VmRates::swap_ins, "pages, read-ahead included");
   add("  compressed", vm.zips, &VmRates::zips, "pages");
   add("  swapped out", vm.swap_outs, &VmRates::swap_outs, "pages");
+  add("  brought back", vm.brought_back, &VmRates::brought_back, "pages, before they were missed");
   add("  dropped clean", vm.clean_drops, &VmRates::clean_drops, "pages, not rewritten");
   add("  waits", vm.waits, &VmRates::waits, "faults that had to wait for memory");
+  add("  sampling", vm.sample_faults, &VmRates::sample_faults, "faults that it cost");
   return table.render(style);
 }
 
 }  // namespace
 
 std::string render_show(const VmReport& vm, const Observation& observation, const Style& style) {
-  std::string result = render_head(vm, style) + render_sizes(vm, style) +
+  std::string result = render_head(vm, style) + render_sizes(vm, observation.now, style) +
                        render_whereabouts(vm, style) +
                        render_activity(vm, observation.rates_of(vm), style);
   if (vm.fault_p99_ns > 0) {

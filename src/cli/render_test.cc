@@ -20,10 +20,10 @@ void expect_fits(const std::string& text, size_t width = 100) {
 TEST(RenderLs, LooksLikeThis) {
   EXPECT_EQ(
       render_ls(make_observation(), {}),
-      R"(NAME          STATE    CONFIG  TARGET  CONSUMED  ZIPPED  SWAPPED  BALLOON  FAULT/s  SWAPIN/s  WAIT/s
-build..-team  running    256M    128M      119M     32M      64M        0        -         -       -
-db            paused       1G    512M      478M    128M     256M        0        0         0       0
-web1          running    256M    128M      119M     32M      64M        0     2000       100     2.0
+      R"(NAME            CONFIG  TARGET  CONSUMED  ACTIVE  SHARES  ZIPPED  SWAPPED  BALLOON  SWAPIN/s  WAIT/s
+build-..l-team    256M    128M      119M     64M    2560     32M      64M        0         -       -
+db                  1G    512M      478M    256M   10240    128M     256M        0         0       0
+web1              256M    128M      119M     64M    2560     32M      64M        0       100     2.0
 3 VMs: 1.5 GB promised on 1 GB (1.50 x); 900 MB consumed, 124 MB free, state soft
 db is paused: page 1234 cannot be read back: its slot fails its checksum; mend that, then: ballast
     resume db
@@ -37,9 +37,32 @@ TEST(RenderLs, FitsEvenWhenEverythingIsLong) {
   vm.state = "leaving";
   observation.before->vms[0].spec.name = vm.spec.name;
   vm.spec.configured_bytes = vm.target_bytes = vm.consumed_bytes = vm.compressed_bytes =
-      vm.swapped_bytes = vm.ballooned_bytes = (1ull << 40) * 999 / 10;
-  vm.faults = vm.swap_ins = vm.waits = 99'999'999;
+      vm.swapped_bytes = vm.ballooned_bytes = vm.active_bytes = (1ull << 40) * 999 / 10;
+  vm.swap_ins = vm.waits = 99'999'999;
+  vm.shares = kSharesMax;
   expect_fits(render_ls(observation, {}));
+}
+
+TEST(RenderLs, SaysWhatMustNotBeOverlooked) {
+  Observation observation = make_observation();
+  observation.now.vms[0].blocked = true;
+  observation.now.vms[1].state = "leaving";
+  observation.now.vms[2].samples = 0;
+  const std::string text = render_ls(observation, {});
+  EXPECT_NE(text.find("web1 is blocked: the host is low on memory"), std::string::npos) << text;
+  EXPECT_NE(text.find("db has 1 unreadable page\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("119M       -    2560"), std::string::npos) << "no estimate yet: " << text;
+  observation.now.vms[1].lost_pages = 0;
+  EXPECT_NE(render_ls(observation, {}).find("db is leaving\n"), std::string::npos);
+  expect_fits(text);
+}
+
+TEST(RenderLs, ColoursABalloonThatDoesNotHelp) {
+  Observation observation = make_observation();
+  observation.now.vms[0].ballooned_bytes = 3 << 20;
+  EXPECT_EQ(render_ls(observation, {.colours = true}).find("\x1b[33m3M"), std::string::npos);
+  observation.now.vms[0].balloon_state = "stuck";
+  EXPECT_NE(render_ls(observation, {.colours = true}).find("\x1b[33m3M"), std::string::npos);
 }
 
 TEST(RenderLs, WithoutVmsSaysHowToStartOne) {
@@ -49,8 +72,7 @@ TEST(RenderLs, WithoutVmsSaysHowToStartOne) {
 
 TEST(RenderLs, ColoursOnlyOnDemand) {
   EXPECT_EQ(render_ls(make_observation(), {}).find('\x1b'), std::string::npos);
-  EXPECT_NE(render_ls(make_observation(), {.colours = true}).find("\x1b[31mpaused"),
-            std::string::npos);
+  EXPECT_NE(render_ls(make_observation(), {.colours = true}).find("\x1b[31mdb"), std::string::npos);
 }
 
 TEST(RenderShow, LooksLikeThis) {
@@ -60,8 +82,12 @@ TEST(RenderShow, LooksLikeThis) {
   uuid 12345678-1234-1234-1234-123456789abc
   configured  256 MB
   min          64 MB
-  target      128 MB
+  limit         none
+  shares        2560  normal; 17 % of all
+  active       64 MB  +- 8 MB (slow 32 MB, fast 64 MB, now 16 MB)
+  target      128 MB  decided by shares
   consumed    119 MB  = 102 MB resident + 16 MB compression cache + 1 MB overhead
+  balloon      32 MB  of at most 128 MB, asked for 64 MB; inflating
 Where the guest's memory is
   resident     102 MB  40 %
   compressed    32 MB  12 %  in 16 MB of cache (50 % of its size)
@@ -76,8 +102,10 @@ Activity          total  per second
   swapped in       4567         100  pages, read-ahead included
   compressed      45678           0  pages
   swapped out      5678           0  pages
+  brought back      321           0  pages, before they were missed
   dropped clean     678           0  pages, not rewritten
   waits              12         2.0  faults that had to wait for memory
+  sampling           99           0  faults that it cost
 Faults are served within 12 us (half of them) and 850 us (99 %)
 )");
   expect_fits(text);
@@ -94,12 +122,36 @@ TEST(RenderShow, PausedVmSaysWhyAndWhatToDo) {
   expect_fits(text);
 }
 
+TEST(RenderShow, TellsWhatIsNotThere) {
+  Observation observation = make_observation();
+  VmReport& vm = observation.now.vms[0];
+  vm.samples = 0;
+  vm.balloon_state = "none";
+  vm.balloon_bytes = 0;
+  vm.blocked = true;
+  vm.spec.allocation.limit_bytes = 128u << 20;
+  vm.spec.allocation.shares = {ShareLevel::kCustom, 2560};
+  const std::string text = render_show(vm, observation, {});
+  for (const char* line :
+       {"  blocked: the host is low on memory and the VM above its target\n",
+        "  limit       128 MB\n", "  shares        2560  custom; 17 % of all\n",
+        "  active           -  not known yet: all that it has counts as active\n",
+        "  balloon        0 B  no balloon\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  expect_fits(text);
+}
+
 TEST(RenderHost, LooksLikeThis) {
   const std::string text = render_host(make_observation().now, {});
-  EXPECT_EQ(text, R"(budget      1 GB
-consumed  900 MB   88 %  = 897 MB by VMs + 3 MB by the daemon; at most 1020 MB so far
-free      124 MB   12 %  state soft: memory is being taken back gently
-promised  1.5 GB  150 %  to 3 VMs, 384 MB of it guaranteed (min)
+  EXPECT_EQ(text, R"(budget        1 GB
+consumed    900 MB   88 %  = 897 MB by VMs + 3 MB by the daemon; at most 1020 MB so far
+free        124 MB   12 %  state soft for 3 min 5 s: memory is being taken back gently
+promised    1.5 GB  150 %  to 3 VMs, 384 MB of it guaranteed (min)
+divided     860 MB   84 %  among the VMs, by shares; idle tax 75 %, variable
+unreserved  512 MB   50 %  for the mins of further VMs
+State soft below 41 MB free, hard below 20 MB, low below 10 MB (minFree 64 MB)
+Reserved for later: 512 MB, 128 MB of it guaranteed (min); ends in 10 min 0 s
 Where the promised memory is
   resident    614 MB  40 %
   compressed  192 MB  12 %  in 96 MB of cache

@@ -59,6 +59,13 @@ TEST(Format, CompactSizesAreAtMostFiveColumns) {
   }
 }
 
+TEST(Format, CountsAreAtMostSixColumns) {
+  EXPECT_EQ(compact_count(0), "0");
+  EXPECT_EQ(compact_count(999'999), "999999");
+  EXPECT_EQ(compact_count(1'550'000), "1.6m");
+  EXPECT_EQ(compact_count(100'000'000), "100m");
+}
+
 TEST(Format, RatesAndTimes) {
   EXPECT_EQ(format_rate(std::nullopt), "-");
   EXPECT_EQ(format_rate(0), "0");
