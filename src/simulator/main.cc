@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "simulator/demo.h"
+#include "simulator/fluid/report.h"
 #include "simulator/simulation.h"
 #include "simulator/verdict.h"
 
@@ -103,6 +104,9 @@ int main(int argc, char** argv) {
   std::string range;
   DemoRequest demo;
   bool run_the_demo = false;
+  fluid::PolicyRequest policy;
+  bool compare_policies = false;
+  std::string json_file;
   app.add_option("--seed", seed, "the seed to run (or to start from)");
   app.add_option("--count", count, "run so many seeds, each in a process");
   app.add_option("--seeds", range, "run FROM..TO");
@@ -115,12 +119,25 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"seal", "slot", "wake", "frame", "arena"}));
   app.add_flag("--demo", run_the_demo, "four VMs of 256 MB on 512 MB, in real time");
   app.add_option("--seconds", demo.seconds, "how long the demo runs")->check(CLI::Range(1, 86400));
-  app.add_option("--json", demo.json_file, "write the demo's summary there");
+  app.add_option("--json", json_file,
+                 "write the demo's summary or the comparison there; with --policy, '-' is stdout");
   app.add_option("--kill-daemon-every", demo.kill_daemon_every_seconds,
                  "kill the simulated daemon every S seconds");
+  app.add_flag("--policy", compare_policies,
+               "compare Ballast's policy and other programs' rules on the same demand");
+  app.add_option("--scenario", policy.scenario, "with --policy: only this one");
+  app.add_option("--rule", policy.rule, "with --policy: only this one");
   CLI11_PARSE(app, argc, argv);
 
-  if (run_the_demo) return run_demo(demo);
+  if (run_the_demo) {
+    demo.json_file = json_file;
+    return run_demo(demo);
+  }
+  if (compare_policies) {
+    policy.seed = seed;
+    policy.json_file = json_file;
+    return fluid::compare_rules(policy);
+  }
   if (!range.empty()) {
     uint64_t from = 0;
     uint64_t to = 0;

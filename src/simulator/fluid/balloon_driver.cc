@@ -11,7 +11,6 @@ constexpr Bytes kPressedRateMin = 2 * kMb;
 constexpr Bytes kPressedRateMax = 8 * kMb;
 constexpr Bytes kPressedRateGain = 64 * 1024;  // per second: 16 pages a period of one second
 constexpr Bytes kDeflateRate = 512 * kMb;
-constexpr double kStatsPeriod = 2;  // Proxmox sets it so
 
 }  // namespace
 
@@ -50,7 +49,7 @@ void BalloonDriver::show(const Guest& guest, double now) {
   const bool lies = plan_.driver.kind == DriverPlan::Kind::kLiar;
   const Bytes size = lies ? std::min(request_, plan_.configured) : guest.balloon();
   view_.actual_bytes = to_count(plan_.configured - size);
-  if (now - stats_at_ < kStatsPeriod) return;
+  if (now - stats_at_ < stats_period_) return;
   stats_at_ = now;
   machine::GuestStats stats;
   stats.total_bytes = view_.actual_bytes;

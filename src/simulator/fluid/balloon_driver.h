@@ -17,6 +17,7 @@ class BalloonDriver {
 
   // The size that the host asks for.
   void request(uint64_t balloon_bytes) { request_ = to_bytes(balloon_bytes); }
+  void set_stats_period(double seconds) { stats_period_ = seconds; }
   // One step at `now` seconds of the run.
   void run(Guest& guest, double now, double seconds);
   // What the host is shown; statistics are as old as the driver's period.
@@ -29,6 +30,7 @@ class BalloonDriver {
   const VmPlan& plan_;
   Bytes request_ = 0;
   Bytes pressed_rate_ = 0;
+  double stats_period_ = 2;
   double stats_at_ = -kNever;
   machine::BalloonView view_;
 };

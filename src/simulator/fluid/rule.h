@@ -39,12 +39,16 @@ struct HostSeen {
 
 // What is to be done about one VM; stands until it is changed.
 struct Order {
-  std::optional<uint64_t> balloon_bytes;       // size to ask its balloon for
-  uint64_t page_down_to_bytes = ~uint64_t{0};  // of consumption; never below its min
-  uint64_t target_bytes = ~uint64_t{0};        // below it, it is served first
-  bool blocked = false;                        // may not grow
-  bool bring_back = false;                     // what is paged out may come back by itself
-  uint64_t reclaim_bytes = 0;                  // to be paged out once (memory.reclaim)
+  std::optional<uint64_t> balloon_bytes;  // size to ask its balloon for
+  double stats_period = 2;                // seconds between two reports of its driver
+  // For the kernel.
+  uint64_t reclaim_bytes = 0;  // to be paged out once (memory.reclaim)
+  // For Ballast's pager. Bytes of consumption.
+  uint64_t target_bytes = ~uint64_t{0};
+  uint64_t floor_bytes = ~uint64_t{0};        // paged down to this while the host lacks memory
+  uint64_t limit_floor_bytes = ~uint64_t{0};  // paged down to this in any case
+  bool blocked = false;                       // may not grow
+  bool bring_back = false;                    // what is swapped out may come back by itself
 };
 
 class Rule {
@@ -55,6 +59,8 @@ class Rule {
 
   virtual ~Rule() = default;
   virtual Pager pager() const { return Pager::kKernel; }
+  // Ballast's pagers take no more for the host's sake once so much is free.
+  virtual uint64_t paging_stops_at() const { return 0; }
   // One step. `orders` belong to `vms`, in order; VMs are only ever added, at the end.
   virtual void act(const HostSeen& host, std::span<const VmSeen> vms, std::span<Order> orders) = 0;
 };

@@ -25,9 +25,10 @@ VmPlan vm(std::string name, Bytes configured, std::vector<DemandPoint> demand) {
 
 // An idle VM that once used more than now, and keeps a page cache: a full host full of nothing.
 VmPlan idle_vm(Random& random, size_t index, Bytes configured) {
-  VmPlan plan = vm(fmt::format("idle{}", index), configured,
-                   {{0, jitter(random, configured * 0.18), 0.1, jitter(random, configured * 0.1)}});
-  plan.touched = jitter(random, configured * 0.24);
+  VmPlan plan =
+      vm(fmt::format("idle{}", index), configured,
+         {{0, jitter(random, configured * 0.18), 0.1, jitter(random, configured * 0.09)}});
+  plan.touched = jitter(random, configured * 0.22);
   return plan;
 }
 
@@ -92,14 +93,14 @@ HostPlan boot_storm(uint64_t seed) {
 }
 
 HostPlan burst(uint64_t seed) {
-  HostPlan host = full_host("burst", "one VM needs 2 GB more for a minute, twice", seed);
+  HostPlan host = full_host("burst", "one VM needs 4 GB more for a minute, twice", seed);
   const DemandPoint rest{0, 1 * kGb, 0.5, 0.1 * kGb};
-  const DemandPoint peak{0, 3 * kGb, 0.8, 0.1 * kGb};
+  const DemandPoint peak{0, 5 * kGb, 0.8, 0.1 * kGb};
   const auto at = [](double seconds, DemandPoint point) {
     point.at = seconds;
     return point;
   };
-  host.vms.push_back(vm("build", 4 * kGb,
+  host.vms.push_back(vm("build", 8 * kGb,
                         {at(0, rest), at(60, rest), at(60, peak), at(120, peak), at(120, rest),
                          at(300, rest), at(300, peak), at(360, peak), at(360, rest)}));
   host.steps = {{7, 60}, {7, 300}};

@@ -52,6 +52,7 @@ bool World::step() {
   ask_rule();
   for (auto& vm : vms_) {
     if (vm->order.balloon_bytes) vm->driver.request(*vm->order.balloon_bytes);
+    vm->driver.set_stats_period(vm->order.stats_period);
     vm->driver.run(vm->guest, now_, kStep);
     if (vm->plan.reports_free) vm->guest.report_free(kStep);
     vm->guest_disk = vm->guest.make_room(kStep);
@@ -118,32 +119,17 @@ void World::estimate_active(Vm& vm) const {
   vm.active_estimate = std::max(active, active + (vm.active_estimate - active) * kept);
 }
 
-// Each gets in proportion to what it wants, in up to three rounds with Ballast's pager: who is
-// below what its min guarantees, who is below its target, the rest. The kernel knows no order.
+// Each gets in proportion to what it wants: frames go to who asks first, whoever it is.
 std::vector<Bytes> World::grant(std::span<const Wants> wants) const {
   std::vector<Bytes> granted(wants.size(), 0);
-  std::vector<int> round(wants.size(), 0);
-  for (size_t i = 0; i < vms_.size(); ++i) {
-    if (rule_.pager() == Rule::Pager::kKernel) continue;
-    const Vm& vm = *vms_[i];
-    const Bytes consumed = vm.consumed();
-    round[i] = vm.order.blocked                                       ? -1
-               : consumed < vm.guaranteed()                           ? 0
-               : consumed < static_cast<Bytes>(vm.order.target_bytes) ? 1
-                                                                      : 2;
+  Bytes wanted = 0;
+  for (size_t i = 0; i < wants.size(); ++i) {
+    granted[i] = vms_[i]->order.blocked ? 0 : wants[i].frames();
+    wanted += granted[i];
   }
-  Bytes left = std::max(0.0, free() - kept_free());
-  for (int turn = 0; turn <= 2; ++turn) {
-    Bytes wanted = 0;
-    for (size_t i = 0; i < wants.size(); ++i) {
-      if (round[i] == turn) wanted += wants[i].frames();
-    }
-    const double part = wanted > left ? left / wanted : 1;
-    for (size_t i = 0; i < wants.size(); ++i) {
-      if (round[i] == turn) granted[i] = wants[i].frames() * part;
-    }
-    left -= wanted * part;
-  }
+  const Bytes left = std::max(0.0, free() - kept_free());
+  const double part = wanted > left ? left / wanted : 1;
+  for (Bytes& bytes : granted) bytes *= part;
   return granted;
 }
 
@@ -158,6 +144,7 @@ void World::live() {
   const std::vector<Bytes> granted = grant(wants);
   for (size_t i = 0; i < vms_.size(); ++i) {
     Vm& vm = *vms_[i];
+    vm.waits_for = std::max(0.0, wants[i].urgent_frames() - granted[i]);
     vm.lived = vm.guest.live(wants[i], granted[i], read_part, vm.swapped_part(), kStep);
     vm.lived.guest_stall =
         std::min(kStep - vm.lived.host_stall, vm.lived.guest_stall + vm.guest_disk);
@@ -168,11 +155,12 @@ void World::bring_back() {
   disk_reads_ = kSwapReadRate * kStep;
   for (auto& vm : vms_) {
     if (!vm->order.bring_back) continue;
-    const Bytes room =
-        std::min(static_cast<Bytes>(vm->order.target_bytes) - vm->consumed(), free() - kept_free());
-    const Bytes most = std::min({room, kBringBackRate * kStep, disk_reads_});
-    if (most <= 0) continue;
-    disk_reads_ -= vm->guest.bring_back(most) * vm->swapped_part();
+    const Bytes most = std::min({static_cast<Bytes>(vm->order.target_bytes) - vm->consumed(),
+                                 kBringBackRate * kStep, disk_reads_, vm->swapped});
+    if (most <= 0 || free() < to_bytes(rule_.paging_stops_at()) * 1.25 + most) continue;
+    const Bytes brought = vm->guest.bring_back(most);
+    disk_reads_ -= brought;
+    vm->swapped -= brought;
   }
 }
 

@@ -24,6 +24,8 @@ struct Vm {
   Bytes consumed() const { return guest.resident().total() + arena() + plan.overhead; }
   // What its min guarantees, overhead included.
   Bytes guaranteed() const { return to_bytes(plan.allocation.min_bytes) + plan.overhead; }
+  // How far it is above what it may be paged down to; never below its min.
+  Bytes above(uint64_t floor_bytes) const;
   double swapped_part() const;  // of what is paged out
 
   const VmPlan& plan;
@@ -36,6 +38,7 @@ struct Vm {
   Bytes active_estimate = 0;
   // Of the last step.
   Lived lived;
+  Bytes waits_for = 0;    // frames that it wanted and did not get
   Bytes zipped_out = 0;   // into the compression cache
   Bytes swapped_out = 0;  // written to the host's swap
   double guest_disk = 0;  // seconds that making room inside needed

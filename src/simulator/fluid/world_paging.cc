@@ -30,6 +30,10 @@ Bytes most_paged(const Vm& vm, Bytes for_disk) {
 
 Bytes Vm::arena() const { return zipped * kZipRatio; }
 
+Bytes Vm::above(uint64_t floor_bytes) const {
+  return std::max(0.0, consumed() - std::max(to_bytes(floor_bytes), guaranteed()));
+}
+
 double Vm::swapped_part() const { return zipped + swapped > 0 ? swapped / (zipped + swapped) : 1; }
 
 // The largest size of a VM's compression cache, in bytes before compression.
@@ -69,16 +73,30 @@ void World::page_out() {
   }
 }
 
+// Each worker takes from its own VM: what is above the floor while the host lacks memory, all
+// workers together no more than the host lacks; what is above its limit; and what its own guest
+// waits for, if the others have not brought it.
 void World::page_out_own() {
+  const Bytes lacking = to_bytes(rule_.paging_stops_at()) - free();
+  std::vector<Bytes> most(vms_.size());
+  std::vector<Bytes> for_host(vms_.size());
+  Bytes all = 0;
+  for (size_t i = 0; i < vms_.size(); ++i) {
+    const Vm& vm = *vms_[i];
+    // What its part of the disk allows: all of it goes there once the cache is full.
+    const Bytes disk = disk_writes_ / static_cast<double>(vms_.size());
+    const Bytes zip_room = std::max(0.0, zip_max(vm) - vm.zipped);
+    most[i] = most_paged(vm, std::min(disk / (1 - plan_.compressible), disk + zip_room));
+    for_host[i] = std::min(most[i], vm.above(vm.order.floor_bytes));
+    all += for_host[i];
+  }
+  const double part = all > 0 ? std::clamp(lacking / all, 0.0, 1.0) : 0;
   for (size_t i = 0; i < vms_.size(); ++i) {
     Vm& vm = *vms_[i];
-    const Bytes floor = std::max(static_cast<Bytes>(vm.order.page_down_to_bytes), vm.guaranteed());
-    // How much its part of the disk allows: all of it goes there once the cache is full.
-    const Bytes disk = disk_writes_ / static_cast<double>(vms_.size() - i);
-    const Bytes zip_room = std::max(0.0, zip_max(vm) - vm.zipped);
-    const Bytes for_disk = std::min(disk / (1 - plan_.compressible), disk + zip_room);
-    const Bytes bytes = std::min(vm.consumed() - floor, most_paged(vm, for_disk));
-    if (bytes > 0) evict(vm, bytes);
+    const Bytes for_itself = std::min(vm.waits_for, vm.above(0));
+    const Bytes bytes =
+        std::max({for_host[i] * part, for_itself, vm.above(vm.order.limit_floor_bytes)});
+    if (bytes > 0) evict(vm, std::min(bytes, most[i]));
   }
 }
 
@@ -102,11 +120,16 @@ void World::page_out_kernel() {
   }
 }
 
-// Up to the high watermark, from all VMs in proportion to what `amount` counts.
+// Up to the high watermark and what threads wait for, from all VMs in proportion to what `amount`
+// counts.
 void World::evict_all(Bytes most, Bytes (*amount)(const Held&)) {
   Bytes all = 0;
-  for (const auto& vm : vms_) all += amount(vm->guest.resident());
-  const Bytes wanted = std::min({plan_.memory * kHighWatermark - free(), most, all});
+  Bytes waits_for = 0;
+  for (const auto& vm : vms_) {
+    all += amount(vm->guest.resident());
+    waits_for += vm->waits_for;
+  }
+  const Bytes wanted = std::min({plan_.memory * kHighWatermark + waits_for - free(), most, all});
   if (wanted <= 0) return;
   for (auto& vm : vms_) evict(*vm, wanted * (amount(vm->guest.resident()) / all));
 }
