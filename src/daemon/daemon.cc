@@ -437,6 +437,7 @@ void Daemon::tick() {
   host_->tick();
   for (auto& [name, vm] : vms_) {
     if (vm->pager().wants_to_move()) vm->ring();
+    vm->note_paging();
     const bool paused = !balloons_.at(name)->view().vm_runs;
     if (paused == vm->known_as_paused) continue;
     vm->known_as_paused = paused;

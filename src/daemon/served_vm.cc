@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "base/random.h"
 
@@ -95,7 +96,22 @@ Status ServedVm::grow_swap(uint64_t bytes) {
   return Done{};
 }
 
+void ServedVm::note_paging() {
+  const VmReport report = pager_->report();
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto look = [&](Paged& paged, uint64_t pages) {
+    if (pages == paged.pages) return;
+    paged.pages = pages;
+    paged.unix_ms =
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+  };
+  look(zipped_, report.zips);
+  look(swapped_out_, report.swap_outs);
+}
+
 void ServedVm::add_to(VmReport& report) const {
+  report.last_zip_unix_ms = zipped_.unix_ms;
+  report.last_swap_out_unix_ms = swapped_out_.unix_ms;
   report.pid = process_.pid();
   report.state = frozen_.load() ? "paused" : "running";
   if (frozen_.load()) report.pause_reason = "a page could not be read back; see ballast events";

@@ -72,7 +72,7 @@ class ServedVm final : private machine::VmControl {
   void ring();
   // Makes room on the disk for so much swapped memory; the worker learns of it. Any thread.
   Status grow_swap(uint64_t bytes);
-  // Fills in what only this VM's side knows. Any thread.
+  // Fills in what only this VM's side knows.
   void add_to(VmReport& report) const;
 
   // For work that was posted: on the worker only.
@@ -89,6 +89,9 @@ class ServedVm final : private machine::VmControl {
   const std::vector<linux_machine::FileId>& ram_ids() const { return ram_ids_; }
   pid_t pid() const { return process_.pid(); }
   bool known_as_paused = false;  // the owner's note of the last set_paused()
+  // Looks whether pages were compressed or swapped since the last look, and when. The owner's
+  // thread, as add_to().
+  void note_paging();
   bool frozen() const { return frozen_.load(); }
 
  private:
@@ -133,6 +136,11 @@ class ServedVm final : private machine::VmControl {
   std::atomic<bool> frozen_ = false;
   bool left_ = false;
   bool paused_ = false;  // by QEMU
+  struct Paged {
+    uint64_t pages = 0;
+    uint64_t unix_ms = 0;  // when it was seen to grow last
+  };
+  Paged zipped_, swapped_out_;  // the owner's
   RunClock runs_;
 
   FaultWait waiting_;

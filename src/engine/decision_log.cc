@@ -13,7 +13,7 @@ using machine::Severity;
 // Targets move a little all the time; this much is a decision.
 constexpr uint64_t kTargetChangeMin = uint64_t{8} << 20;
 constexpr Nanoseconds kTargetQuiet = 15 * kSecond;
-constexpr Nanoseconds kPagingEndsAfter = 3 * kSecond;
+constexpr Nanoseconds kPagingEndsAfter = 15 * kSecond;
 constexpr Nanoseconds kStateLasts = 5 * kSecond;
 // QEMU's monitor answers some time after its memory was handed over.
 constexpr Nanoseconds kUnreachableLasts = 10 * kSecond;
@@ -45,9 +45,9 @@ void DecisionLog::state(HostState state, uint64_t free_bytes, const Thresholds& 
       worse ? thresholds.enter_of(state)
             : thresholds.leave_of(static_cast<HostState>(static_cast<int>(state) + 1));
   sink_(worse && state >= HostState::kHard ? Severity::kWarning : Severity::kInfo, "", "host.state",
-        fmt::format("{} → {}: {} free, {} the line of {}: {}", name_of(told_state_), name_of(state),
-                    format_size(free_bytes), worse ? "fell below" : "rose to", format_size(line),
-                    consequence_of(state)));
+        fmt::format("from {} to {}: {} free, {} the line of {}: {}", name_of(told_state_),
+                    name_of(state), format_size(free_bytes), worse ? "fell below" : "rose to",
+                    format_size(line), consequence_of(state)));
   told_state_ = state;
 }
 
@@ -89,7 +89,7 @@ void DecisionLog::target(const VmReport& report, Told& told, Nanoseconds now) {
   told.target_bytes = is;
   told.target_at = now;
   sink_(Severity::kInfo, report.spec.name, "vm.target",
-        fmt::format("target {} → {}, decided by its {}; consumes {}, active {} ± {}",
+        fmt::format("target from {} to {}, decided by its {}; consumes {}, active {} +- {}",
                     format_size(was), format_size(is), report.bound,
                     format_size(report.consumed_bytes), format_size(report.active_bytes),
                     format_size(report.active_error_bytes)));
@@ -153,10 +153,8 @@ void DecisionLog::paging(const VmReport& report, Told& told, Nanoseconds now) {
       told.zips_before = told.zips;
       told.swap_outs_before = told.swap_outs;
       sink_(Severity::kInfo, report.spec.name, "paging.started",
-            fmt::format("is compressed and swapped: it consumes {}, its target is {}, the host "
-                        "state is {}",
-                        format_size(report.consumed_bytes), format_size(report.target_bytes),
-                        name_of(state_)));
+            fmt::format("is compressed and swapped: it consumes {}, its target is {}",
+                        format_size(report.consumed_bytes), format_size(report.target_bytes)));
     }
     told.paged_at = now;
   }
