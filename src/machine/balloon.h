@@ -35,7 +35,9 @@ struct BalloonView {
   bool vm_runs = true;              // false: stopped by somebody (QMP stop, migration)
   uint64_t actual_bytes = 0;        // memory that the guest has left: RAM − balloon
   std::optional<GuestStats> stats;  // absent: the driver has told nothing (no driver yet?)
-  uint32_t resets = 0;              // guest reboots seen: its driver starts anew
+  // Grows when the guest boots anew (by one or more: firmware may reset once again): its driver
+  // starts with an empty balloon, its statistics begin anew.
+  uint32_t resets = 0;
   std::string problem;              // with kUnreachable: what is wrong, for the operator
 };
 

@@ -12,7 +12,9 @@ Guest::Guest(uint32_t vm, const VmPlan& plan, machine::sim::SimGuestMemory& memo
       memory_(memory),
       random_(seed),
       oracle_(vm, plan.pages),
-      vcpus_(plan.vcpus) {
+      vcpus_(plan.vcpus),
+      ballooned_(plan.pages) {
+  for (uint32_t page = plan.used_pages; page < plan.pages; ++page) unused_.push_back(page);
   for (const uint32_t weight : plan.workload.kinds) kind_weights_ += weight;
   for (Vcpu& vcpu : vcpus_) vcpu.cursor = random_.below(plan.used_pages);
   if (plan.workload.boot_storm) {
@@ -22,8 +24,9 @@ Guest::Guest(uint32_t vm, const VmPlan& plan, machine::sim::SimGuestMemory& memo
 }
 
 bool Guest::step() {
-  if (!discarding_.empty() ? random_.chance(300) : random_.chance(plan_.discards)) {
-    step_balloon();
+  const bool has_begun = !discarding_.empty() || !pledged_.empty();
+  if (random_.chance(has_begun ? 300 : plan_.discards)) {
+    step_discard();
     return false;
   }
   return step_vcpu(random_.below(plan_.vcpus));
@@ -85,7 +88,10 @@ bool Guest::choose(Vcpu& vcpu) {
     vcpu.write = random_.chance(plan_.workload.writes);
     vcpu.halves = static_cast<uint8_t>(1 + random_.below(3));
   }
-  if (oracle_.discarding(page) && !plan_.unruly_discards) return false;
+  if (!plan_.unruly_discards) {
+    while (ballooned_[page]) page = (page + 1) % plan_.used_pages;  // some are always left
+    if (oracle_.discarding(page)) return false;
+  }
   vcpu.page = PageIndex(page);
   vcpu.kind = choose_kind();
   vcpu.open = true;
@@ -118,36 +124,129 @@ bool Guest::in_use(uint32_t page) const {
   });
 }
 
+// ---- giving pages up
+
 // What the agent inside QEMU does: bits, then the frames go one by one, then the bits again.
-void Guest::step_balloon() {
+void Guest::step_discard() {
   if (discarding_.empty()) {
-    uint32_t first = random_.below(plan_.pages);
-    // Often just behind what a vCPU is waiting for: where the engine reads ahead.
-    const Vcpu& near = vcpus_[random_.below(plan_.vcpus)];
-    if (near.open && random_.chance(400)) {
-      first = std::min(near.page.raw() + 1 + random_.below(8), plan_.pages - 1);
-    }
-    const uint32_t count = random_.chance(500) ? 1 : 1 + random_.below(64);
-    for (uint32_t page = first; page < std::min(first + count, plan_.pages); ++page) {
-      if (in_use(page) && !plan_.unruly_discards) break;
-      discarding_.push_back(page);
-    }
-    for (const uint32_t page : discarding_) {
-      oracle_.discard_begins(page);
-      memory_.set_discard_bit(PageIndex(page));
-    }
-    discarded_ = 0;
+    choose_discard();
+    begin_discard();
   } else if (discarded_ < discarding_.size()) {
     const size_t until = std::min(discarding_.size(), discarded_ + 1 + random_.below(16));
     while (discarded_ < until) memory_.release(PageIndex(discarding_[discarded_++]));
   } else {
-    for (const uint32_t page : discarding_) {
-      memory_.set_discard_bit(PageIndex(page));
-      oracle_.discard_ends(page);
-    }
-    discarding_.clear();
+    end_discard();
   }
   discard_notice_ = true;
+}
+
+void Guest::choose_discard() {
+  inflating_ = !pledged_.empty();
+  if (inflating_) {
+    const size_t count = std::min<size_t>(pledged_.size(), 1 + random_.below(64));
+    const auto end = pledged_.begin() + static_cast<std::ptrdiff_t>(count);
+    discarding_.assign(pledged_.begin(), end);
+    pledged_.erase(pledged_.begin(), end);
+    return;
+  }
+  uint32_t first = random_.below(plan_.pages);
+  // Often just behind what a vCPU is waiting for: where the engine reads ahead.
+  const Vcpu& near = vcpus_[random_.below(plan_.vcpus)];
+  if (near.open && random_.chance(400)) {
+    first = std::min(near.page.raw() + 1 + random_.below(8), plan_.pages - 1);
+  }
+  const uint32_t count = random_.chance(500) ? 1 : 1 + random_.below(64);
+  for (uint32_t page = first; page < std::min(first + count, plan_.pages); ++page) {
+    if ((in_use(page) || ballooned_[page]) && !plan_.unruly_discards) break;
+    discarding_.push_back(page);
+  }
+}
+
+void Guest::begin_discard() {
+  for (const uint32_t page : discarding_) {
+    oracle_.discard_begins(page);
+    memory_.set_discard_bit(PageIndex(page));
+  }
+  discarded_ = 0;
+}
+
+void Guest::end_discard() {
+  for (const uint32_t page : discarding_) {
+    memory_.set_discard_bit(PageIndex(page));
+    oracle_.discard_ends(page);
+    if (inflating_) balloon_.push_back(page);
+  }
+  discarding_.clear();
+}
+
+// ---- the balloon
+
+uint32_t Guest::spare_pages() const {
+  constexpr uint64_t kMost = 900;  // of 1000: the workload needs the rest
+  return static_cast<uint32_t>(plan_.used_pages * std::min<uint64_t>(plan_.spare, kMost) / 1000);
+}
+
+bool Guest::can_spare(uint32_t page) const {
+  return !ballooned_[page] && !oracle_.discarding(page) && (plan_.unruly_discards || !in_use(page));
+}
+
+machine::GuestStats Guest::memory() const {
+  const uint64_t free_bytes = pages_to_bytes(unused_.size());
+  return {.total_bytes = pages_to_bytes(plan_.pages),
+          .free_bytes = free_bytes,
+          .available_bytes = free_bytes + pages_to_bytes(spare_pages() - spared_)};
+}
+
+Guest::Page Guest::take_page() {
+  constexpr int kTries = 16;
+  const bool is_unused = !unused_.empty();
+  uint32_t page = 0;
+  bool found = false;
+  if (is_unused) {
+    page = unused_.back();
+    found = can_spare(page);
+    if (found) unused_.pop_back();
+  } else if (spared_ < spare_pages()) {
+    for (int i = 0; i < kTries && !found; ++i) {
+      page = random_.below(plan_.used_pages);
+      found = can_spare(page);
+    }
+    if (found) ++spared_;
+  }
+  if (!found) return Page::kNone;
+  ballooned_[page] = true;
+  pledged_.push_back(page);
+  ++taken_;
+  return is_unused ? Page::kFree : Page::kReclaimed;
+}
+
+bool Guest::return_page() {
+  if (balloon_.empty()) return false;
+  std::swap(balloon_[random_.below(static_cast<uint32_t>(balloon_.size()))], balloon_.back());
+  put_back(balloon_.back());
+  balloon_.pop_back();
+  return true;
+}
+
+void Guest::put_back(uint32_t page) {
+  ballooned_[page] = false;
+  if (page >= plan_.used_pages) {
+    unused_.push_back(page);
+  } else {
+    --spared_;
+  }
+}
+
+// What QEMU was told already it goes on discarding.
+void Guest::return_all() {
+  if (inflating_) {
+    for (const uint32_t page : discarding_) put_back(page);
+  }
+  inflating_ = false;
+  for (const uint32_t page : pledged_) put_back(page);
+  for (const uint32_t page : balloon_) put_back(page);
+  pledged_.clear();
+  balloon_.clear();
 }
 
 }  // namespace ballast::simulator

@@ -51,11 +51,12 @@ void run_seed(uint64_t seed, const Request& request) {
   break_machine(simulation.world().bugs, request.canary);
   const Summary summary = simulation.run();
   fmt::print(
-      "seed {}: good, hash {:016x}, {} accesses, {} verified, {} zips, {} out, {} in, {} + {} "
-      "daemon ends, {} VM ends, {} refused, {} frozen\n",
+      "seed {}: good, hash {:016x}, {} accesses, {} verified, {} zips, {} out, {} in, {} "
+      "ballooned, "
+      "{} + {} daemon ends, {} VM ends, {} refused, {} frozen\n",
       seed, summary.trace_hash, summary.accesses, summary.verified_pages, summary.zips,
-      summary.swap_outs, summary.swap_ins, summary.daemon_deaths, summary.daemon_restarts,
-      summary.vm_deaths, summary.refused_vms, summary.frozen_vms);
+      summary.swap_outs, summary.swap_ins, summary.ballooned_pages, summary.daemon_deaths,
+      summary.daemon_restarts, summary.vm_deaths, summary.refused_vms, summary.frozen_vms);
 }
 
 // Each seed in its own process: one failure does not hide the others.

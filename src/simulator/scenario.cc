@@ -89,6 +89,23 @@ VmPlan draw_vm(Random& random, uint32_t typical_pages, DiskFaults faults, uint64
   return plan;
 }
 
+machine::sim::SimBalloonOptions draw_balloon(Random& random) {
+  using Stats = machine::sim::SimBalloonOptions::Stats;
+  machine::sim::SimBalloonOptions balloon;
+  balloon.device = random.chance(900);
+  balloon.boot = random.chance(500) ? random.between(0, 200) * kMillisecond : 0;
+  balloon.free_rate = (16ull << 20) << random.below(9);
+  balloon.reclaim_rate = balloon.free_rate / (1 + random.below(32));
+  balloon.return_rate = balloon.free_rate * (1 + random.below(8));
+  balloon.deaf = random.chance(100);
+  if (random.chance(150)) balloon.most_bytes = random.between(0, 4ull << 20);
+  balloon.pops = sometimes(random, 300, 20);
+  balloon.stats = random.chance(600) ? Stats::kHonest : static_cast<Stats>(random.below(5));
+  balloon.total_shrinks = random.chance(500);
+  balloon.view_period = sometimes(random, 500, 100) * kMillisecond;
+  return balloon;
+}
+
 }  // namespace
 
 Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
@@ -121,6 +138,15 @@ Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
   scenario.vms.front().starts_at = 0;
   const uint64_t least = (16ull << 20) + scenario.own_bytes;
   scenario.budget_bytes = std::max(least, promised * random.between(15, 90) / 100);
+  // From numbers of their own, so that older parts of a seed's scenario stay as they were.
+  Random balloons(~seed);
+  if (balloons.chance(700)) {
+    scenario.balloon_mischief = sometimes(balloons, 900, 1000);
+    for (VmPlan& vm : scenario.vms) {
+      vm.spare = sometimes(balloons, 700, 900);
+      vm.balloon = draw_balloon(balloons);
+    }
+  }
   return scenario;
 }
 
@@ -128,13 +154,16 @@ std::string describe(const Scenario& scenario) {
   std::string text = fmt::format(
       "seed {}: budget {} KB, own {} KB, zip {} {} %, min-free {} %, victims {}, interleave {}, "
       "kill every {}, "
-      "clean restarts {}, slow notices {}, balance {} ms, worker {}, burst {}, accesses {}\n",
+      "clean restarts {}, slow notices {}, balance {} ms, worker {}, burst {}, accesses {}, "
+      "balloon "
+      "mischief {}\n",
       scenario.seed, scenario.budget_bytes / 1024, scenario.own_bytes / 1024,
       scenario.options.zip_enable ? "on" : "off", scenario.options.zip_max_percent,
       scenario.options.min_free_percent,
       scenario.options.victims == VictimChoice::kRandom ? "random" : "second-chance",
       scenario.interleave, scenario.kill_every, scenario.clean_restarts, scenario.slow_notices,
-      scenario.balance_every_ms, scenario.worker_weight, scenario.burst, scenario.accesses);
+      scenario.balance_every_ms, scenario.worker_weight, scenario.burst, scenario.accesses,
+      scenario.balloon_mischief);
   uint32_t index = 0;
   for (const VmPlan& vm : scenario.vms) {
     const auto& w = vm.workload;
@@ -153,6 +182,15 @@ std::string describe(const Scenario& scenario) {
         m.spurious_wakes, s.latency_min / kMicrosecond, s.latency_max / kMicrosecond, s.slow,
         s.failed_writes, s.failed_reads, s.no_space, s.bad_slots, s.flipped_bits, s.torn_writes,
         s.lost_writes);
+    const auto& b = vm.balloon;
+    text += fmt::format(
+        "        balloon {} spare {}, boot {} ms, rates {} {} {} MB/s, deaf {}, most {}, pops "
+        "{}, "
+        "stats {}{}, view {} ms\n",
+        b.device, vm.spare, b.boot / kMillisecond, b.free_rate >> 20, b.reclaim_rate >> 20,
+        b.return_rate >> 20, b.deaf, b.most_bytes == UINT64_MAX ? "any" : format_size(b.most_bytes),
+        b.pops, static_cast<int>(b.stats), b.total_shrinks ? " without it" : "",
+        b.view_period / kMillisecond);
     ++index;
   }
   return text;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "machine/sim/sim_balloon.h"
 #include "machine/sim/sim_guest_memory.h"
 #include "machine/sim/sim_swap_device.h"
 #include "model/options.h"
@@ -31,8 +32,10 @@ struct VmPlan {
   Workload workload;
   uint32_t discards = 0;         // permille of guest steps that start one
   bool unruly_discards = false;  // touches pages whose discard is still under way
-  uint64_t starts_at = 0;        // guest accesses of the whole host until the VM arrives
-  uint64_t dies_at = 0;          // and until it is killed; 0 = never
+  uint32_t spare = 0;            // permille of the used pages that the guest can do without
+  machine::sim::SimBalloonOptions balloon;
+  uint64_t starts_at = 0;  // guest accesses of the whole host until the VM arrives
+  uint64_t dies_at = 0;    // and until it is killed; 0 = never
   machine::sim::SimMemoryOptions memory;
   machine::sim::SimSwapOptions swap;
 };
@@ -51,6 +54,9 @@ struct Scenario {
   uint64_t balance_every_ms = 50;
   uint32_t worker_weight = 2;  // worker steps per guest burst
   uint32_t burst = 8;          // guest steps per burst
+  // Of 10000 rounds: one in which somebody else asks a balloon for another size, its guest reboots
+  // or its monitor comes or goes.
+  uint32_t balloon_mischief = 0;
 };
 
 Scenario draw_scenario(uint64_t seed, uint64_t accesses);

@@ -52,6 +52,7 @@ SimVm::SimVm(machine::sim::SimWorld& sim_world, uint32_t index, const VmPlan& vm
             Pager::arena_bytes(vm_plan.pages)),
       control(sim_world),
       guest(index, vm_plan, memory, seed),
+      balloon(guest, spec.configured_bytes, vm_plan.balloon, ~seed),
       allocation(spec.allocation) {}
 
 Simulation::Simulation(Scenario scenario)
@@ -139,13 +140,12 @@ bool Simulation::take_over(SimVm& vm) {
     if (!vm.memory.dead()) {
       fail(Verdict::kCrash, fmt::format("take-over of a living VM: {}", pager.error().message));
     }
-    departed_accesses_ += vm.guest.accesses();
-    summary_.verified_pages += vm.guest.verified_pages();
+    collect(vm.guest);
     ++summary_.vm_deaths;
     return false;
   }
   vm.pager = std::move(pager).value();
-  host_->add({vm.pager.get()}, vm.allocation);
+  host_->add({vm.pager.get(), &vm.balloon}, vm.allocation);
   return true;
 }
 
@@ -169,7 +169,7 @@ bool Simulation::admit(uint32_t index) {
   kills_allowed_ = true;
   if (pager) {
     vm->pager = std::move(pager).value();
-    host_->add({vm->pager.get()}, vm->allocation);
+    host_->add({vm->pager.get(), &vm->balloon}, vm->allocation);
     vms_.push_back(std::move(vm));
   }
   ledger_is_whole_ = true;
@@ -194,6 +194,12 @@ void Simulation::deaths() {
   }
 }
 
+void Simulation::collect(const Guest& guest) {
+  departed_accesses_ += guest.accesses();
+  summary_.verified_pages += guest.verified_pages();
+  summary_.ballooned_pages += guest.ballooned_pages();
+}
+
 void Simulation::collect(const Pager& pager) {
   const VmReport report = pager.report();
   summary_.zips += report.zips;
@@ -209,8 +215,7 @@ void Simulation::remove(size_t at) {
   host_->remove(*vm.pager);
   vm.pager.reset();
   kills_allowed_ = true;
-  departed_accesses_ += vm.guest.accesses();
-  summary_.verified_pages += vm.guest.verified_pages();
+  collect(vm.guest);
   ++summary_.vm_deaths;
   vms_.erase(vms_.begin() + static_cast<std::ptrdiff_t>(at));
   check_ledger();
@@ -248,9 +253,27 @@ void Simulation::at_point() {
   if (--points_until_kill_ == 0) world_.kill_daemon();
 }
 
+// What the daemon neither does nor foresees.
+void Simulation::disturb_balloon(SimVm& vm) {
+  const uint32_t draw = random_.below(10);
+  if (draw == 0) {
+    vm.balloon.reset();
+  } else if (draw < 4) {
+    vm.balloon.set_reachable(random_.chance(500));
+  } else {
+    vm.balloon.request(pages_to_bytes(random_.below(vm.plan.pages + 1)));
+  }
+}
+
 bool Simulation::guest_burst() {
   SimVm* vm = some_vm();
   bool moved = false;
+  if (vm != nullptr && vm->running()) {
+    if (scenario_.balloon_mischief != 0 && random_.below(10000) < scenario_.balloon_mischief) {
+      disturb_balloon(*vm);
+    }
+    vm->balloon.step(world_.peek());
+  }
   for (uint32_t i = 0; vm != nullptr && vm->running() && i < scenario_.burst; ++i) {
     const bool done = vm->guest.step();
     summary_.accesses += done ? 1 : 0;

@@ -31,6 +31,7 @@ struct SimVm {
   machine::sim::SimVmStore store;
   machine::sim::SimVmControl control;
   Guest guest;
+  machine::sim::SimBalloon balloon;
   std::unique_ptr<engine::Pager> pager;
   Allocation allocation;  // as it is now; the daemon keeps it over restarts
 
@@ -48,7 +49,7 @@ struct Summary {
   uint64_t zips = 0;
   uint64_t swap_outs = 0;
   uint64_t swap_ins = 0;
-  uint64_t discards = 0;
+  uint64_t ballooned_pages = 0;
   uint64_t trace_hash = 0;
 };
 
@@ -77,6 +78,7 @@ class Simulation {
   template <typename Work>
   void guarded(const Work& work);
 
+  void disturb_balloon(SimVm& vm);
   void arrivals();
   bool admit(uint32_t index);
   void deaths();
@@ -92,6 +94,7 @@ class Simulation {
   void check_frozen(const SimVm& vm) const;
   void demand_progress();
   bool all_progressed(const std::vector<std::vector<uint64_t>>& goals) const;
+  void collect(const Guest& guest);
   void collect(const engine::Pager& pager);
 
   const Scenario scenario_;
