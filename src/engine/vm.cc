@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "engine/sample/active_sampler.h"
+
 namespace ballast::engine {
 
 PageBuffer::PageBuffer(uint32_t pages)
@@ -129,7 +131,10 @@ void Vm::give_up(PageIndex page) {
   if (entry.state() == PageState::kBallooned) return;
   set(page, PageEntry::plain(PageState::kBallooned).with_in_flight(entry.in_flight()));
   release_copy(entry);
-  if (has_frame(entry.state())) uncharge_frames(1);
+  if (has_frame(entry.state())) {
+    uncharge_frames(1);
+    sampler->note_gone({page, 1});
+  }
   ++counters.discards;
 }
 

@@ -15,6 +15,8 @@ constexpr uint32_t kZeroFillPages = 16;
 constexpr uint32_t kZeroFillPagesMax = 64;
 // When memory is short every page that nobody asked for makes reclaim work.
 constexpr uint32_t kZeroFillPagesShort = 4;
+// One continuation may be chance, more in a row are a walk.
+constexpr uint32_t kWalkSteps = 2;
 
 bool fillable(PageState state) {
   return state == PageState::kUntouched || state == PageState::kZero ||
@@ -100,6 +102,11 @@ uint32_t FaultServer::reach(uint32_t steps, uint32_t first, uint32_t most) const
   return std::min(most, first << (2 * steps));
 }
 
+// What a walk brings in ahead is touched in a moment, without an event.
+void FaultServer::note_walk(uint32_t steps, PageRun run) {
+  if (steps >= kWalkSteps) vm_.sampler->note_walk(run);
+}
+
 bool FaultServer::install_stopped(machine::InstallStop stop, PageIndex at) {
   if (stop == machine::InstallStop::kGone) vm_.gone = true;
   if (stop != machine::InstallStop::kAlreadyPresent) return false;
@@ -133,7 +140,7 @@ FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
   for (uint32_t i = 0; i < run.count; ++i) vm_.take_discard(run.first + i);
 
   streams_.served_until(run.end());
-  if (steps > 0) vm_.sampler->note_walk(run);
+  note_walk(steps, run);
   while (run.count > 0) {
     const auto result = vm_.memory.install_zero(run);
     for (uint32_t i = 0; i < result.installed; ++i) {
@@ -186,8 +193,8 @@ FaultServer::Answer FaultServer::let_write(PageIndex page) {
 
 FaultServer::Answer FaultServer::unzip(PageIndex page) {
   bring_back_.note_miss(page);
-  const uint32_t limit =
-      std::min(reach(streams_.steps_at(page), 1, kRunPages), vm_.tables.page_count() - page.raw());
+  const uint32_t steps = streams_.steps_at(page);
+  const uint32_t limit = std::min(reach(steps, 1, kRunPages), vm_.tables.page_count() - page.raw());
   uint32_t count = 1;
   while (count < limit && vm_.state(page + count) == PageState::kCompressed &&
          !vm_.discard_bit(page + count)) {
@@ -217,7 +224,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
     return Answer::kServed;
   }
   streams_.served_until(run.end());
-  vm_.sampler->note_walk(run);
+  note_walk(steps, run);
   uint32_t done = 0;
   while (done < run.count) {
     const auto result =
@@ -244,7 +251,9 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
 FaultServer::Answer FaultServer::swap_in(const machine::Fault& fault) {
   bring_back_.note_miss(fault.page);
   const uint32_t steps = streams_.steps_at(fault.page);
-  const auto start = io_.start_read(fault.page, fault.write, reach(steps, 1, kRunPages));
+  const uint32_t window = reach(steps, 1, kRunPages);
+  note_walk(steps, {fault.page, std::min(window, vm_.tables.page_count() - fault.page.raw())});
+  const auto start = io_.start_read(fault.page, fault.write, window);
   streams_.served_until(fault.page + 1);
   switch (start) {
     case SwapIo::ReadStart::kStarted:

@@ -43,6 +43,7 @@ class FaultServer {
   // Handles what stopped an install short; true to go on with the page after it.
   bool install_stopped(machine::InstallStop stop, PageIndex at);
   void wait(const machine::Fault& fault, Answer why);
+  void note_walk(uint32_t steps, PageRun run);
   uint32_t reach(uint32_t steps, uint32_t first, uint32_t most) const;
 
   Vm& vm_;

@@ -8,6 +8,9 @@ namespace {
 // Entries of the page map between two watched pages that are cheaper to read along than to skip: a
 // system call costs as much as ~100 of them.
 constexpr uint32_t kGapPages = 64;
+// The VM's side takes this long at most, but for a very busy host, to start samples. Until then
+// their pages still look touched.
+constexpr Nanoseconds kSettling = 20 * kMillisecond;
 }  // namespace
 
 ActiveSampler::ActiveSampler(Vm& vm)
@@ -82,6 +85,7 @@ bool ActiveSampler::arm() {
       runs_.push_back({entry.page, 1});
     }
   }
+  armed_at_ = vm_.clock.now();
   if (runs_.empty() || vm_.memory.start_sample(runs_)) return true;
   for (const PageRun& run : runs_) {
     for (SamplePanel::Entry& entry : panel_.within(run)) entry.armed = false;
@@ -125,19 +129,29 @@ void ActiveSampler::look(std::span<SamplePanel::Entry> entries) {
   }
 }
 
-void ActiveSampler::note_fault(PageIndex page) { note_walk({page, 1}); }
-
-void ActiveSampler::note_walk(PageRun run) {
-  for (SamplePanel::Entry& entry : panel_.within(run)) panel_.mark_touched(entry);
+void ActiveSampler::note_fault(PageIndex page) {
+  for (SamplePanel::Entry& entry : panel_.within({page, 1})) panel_.mark_touched(entry);
 }
 
-void ActiveSampler::before_zap(PageRun run) { look(panel_.within(run)); }
+// Pages that were there already have a sample that tells.
+void ActiveSampler::note_walk(PageRun run) {
+  for (SamplePanel::Entry& entry : panel_.within(run)) {
+    if (!entry.armed) panel_.mark_touched(entry);
+  }
+}
 
-// A page that comes back later is mapped by that, not by a touch.
+void ActiveSampler::before_zap(PageRun run) {
+  // Samples are started right after a look: what is missed is what was touched since.
+  if (vm_.clock.now() - armed_at_ >= kSettling) look(panel_.within(run));
+}
+
 void ActiveSampler::before_evict(PageRun run) {
-  const auto entries = panel_.within(run);
-  look(entries);
-  for (SamplePanel::Entry& entry : entries) entry.armed = false;
+  before_zap(run);
+  note_gone(run);
+}
+
+void ActiveSampler::note_gone(PageRun run) {
+  for (SamplePanel::Entry& entry : panel_.within(run)) entry.armed = false;
 }
 
 ActiveSampler::Estimate ActiveSampler::estimate() const {

@@ -60,11 +60,13 @@ class ActiveSampler {
 
   // A guest access to the page raised an event.
   void note_fault(PageIndex page);
-  // Pages that were brought in ahead of a guest that walks through them.
+  // Pages that are brought in ahead of a guest that walks through them.
   void note_walk(PageRun run);
-  // Somebody else starts a sample of these pages, or takes their frames.
+  // Somebody else is about to start a sample of these pages, or to take their frames.
   void before_zap(PageRun run);
   void before_evict(PageRun run);
+  // Their frames are gone: a page that comes back is mapped by that, not by a touch.
+  void note_gone(PageRun run);
 
   Estimate estimate() const;
 
@@ -88,6 +90,7 @@ class ActiveSampler {
   uint32_t floor_percent_ = 0;
   Nanoseconds started_ = 0;  // the period under way, if the panel is not empty
   Nanoseconds due_ = 0;
+  Nanoseconds armed_at_ = 0;  // of the clock, not the run time
   ActiveEstimator::Reading now_;
   uint64_t faults_cost_ = 0;
   uint64_t cost_before_ = 0;   // the period under way

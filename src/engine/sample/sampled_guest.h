@@ -26,7 +26,11 @@ class SampledGuest {
       : vm(off(setup)), random_(setup.seed), order_(setup.pages) {
     std::iota(order_.begin(), order_.end(), 0u);
     shuffle(0, setup.pages);
-    for (uint32_t page = 0; page < setup.pages; ++page) touch(page);
+    // Contents, so that what is evicted comes back by its own faults.
+    for (uint32_t page = 0; page < setup.pages; ++page) {
+      std::byte* frame = vm.access(PageIndex(page), true);
+      if (frame != nullptr) TestVm::fill(frame, page, Kind::kZips, 1);
+    }
     on();
   }
 
@@ -71,14 +75,20 @@ class SampledGuest {
   Period run(const std::vector<std::vector<uint32_t>>& slices) {
     const ActiveSampler::Estimate before = vm.pager->active();
     std::vector<bool> touched(pages());
+    constexpr Nanoseconds kSlice = kPeriodSeconds * kSecond / kSlices;
+    Nanoseconds start = vm.control.run_time();
     for (const auto& slice : slices) {
       EXPECT_EQ(vm.pager->active().periods, before.periods);
-      vm.world.advance(kPeriodSeconds * kSecond / kSlices);
+      Nanoseconds at = start;
       for (const uint32_t page : slice) {
+        at += kSlice / 4 * 3 / slice.size();
+        advance_to(at);
         touch(page);
         touched[page] = true;
       }
       if (in_slice) in_slice();
+      start += kSlice;
+      advance_to(start);
       vm.pump();
     }
     const ActiveSampler::Estimate after = vm.pager->active();
@@ -104,6 +114,11 @@ class SampledGuest {
   std::function<void()> in_slice;  // what else happens
 
  private:
+  // What the worker did meanwhile took time as well.
+  void advance_to(Nanoseconds run_time) {
+    const Nanoseconds now = vm.control.run_time();
+    if (run_time > now) vm.world.advance(run_time - now);
+  }
   static TestSetup off(TestSetup setup) {
     setup.options.sample_period_s = 0;
     return setup;

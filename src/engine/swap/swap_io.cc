@@ -5,8 +5,6 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/sample/active_sampler.h"
-
 namespace ballast::engine {
 
 namespace {
@@ -201,7 +199,6 @@ SwapIo::ReadStart SwapIo::read_into_buffer(const Wish& wish) {
     read.slots[i] = slot + i;
   }
   ++reads_;
-  vm_.sampler->note_walk({page, count});
   vm_.reading[buffer] = {{slot, count}, 0};
   vm_.swap.read(slot, memory_.run(buffer * kClusterPages, count), buffer);
   vm_.swap.submit();
