@@ -14,7 +14,8 @@ namespace {
 
 using engine::HostState;
 
-constexpr uint64_t kSeeds = 80;
+constexpr uint64_t kSeeds = 60;
+constexpr uint64_t kNoFloor = ~uint64_t{0};
 
 struct BallastRun {
   explicit BallastRun(HostPlan host_plan)
@@ -35,6 +36,11 @@ HostPlan scenario(std::string_view name, uint64_t seed = 1) {
 
 Bytes paged_out(const Vm& vm) { return vm.zipped_out + vm.swapped_out; }
 Bytes target_of(const Vm& vm) { return to_bytes(vm.order.target_bytes); }
+
+testing::Message where(const BallastRun& run, const Vm& vm) {
+  return testing::Message() << vm.plan.name << " at " << run.world.now() << " s, state "
+                            << engine::name_of(run.rule.state());
+}
 
 // A new Check looks at each step of each seed's host.
 template <typename Check>
@@ -66,8 +72,9 @@ struct NobodyWaitsBelowMin {
   void operator()(const BallastRun& run, const Vm& vm, const engine::VmDecision&) {
     const bool waits = vm.lived.host_stall > 0.1 * kStep;
     const bool below = vm.consumed() < vm.guaranteed() - kMb;
-    EXPECT_LT(waiting[vm.plan.name].so(waits && below), 3)
-        << vm.plan.name << " at " << run.world.now() << " s";
+    // One worker of another VM brings 250 MB a second at most.
+    EXPECT_LT(waiting[vm.plan.name].so(waits && below), 5 + vm.guaranteed() / (100 * kMb))
+        << where(run, vm);
   }
   std::map<std::string, Streak> waiting;
 };
@@ -77,8 +84,7 @@ struct NobodyIsPagedBelowMin {
   void operator()(const BallastRun& run, const Vm& vm, const engine::VmDecision& decision) {
     EXPECT_GE(decision.target.target_bytes, to_count(vm.guaranteed()) - kPageBytes);
     if (paged_out(vm) == 0) return;
-    EXPECT_GT(vm.consumed(), vm.guaranteed() - kMb)
-        << vm.plan.name << " at " << run.world.now() << " s";
+    EXPECT_GT(vm.consumed(), vm.guaranteed() - kMb) << where(run, vm);
   }
 };
 TEST(BallastOnRandomHosts, NobodyIsPagedBelowItsMin) { on_random_hosts<NobodyIsPagedBelowMin>(); }
@@ -101,34 +107,36 @@ TEST(BallastOnRandomHosts, ConsumptionAndTargetsFitTheMemory) { on_random_hosts<
 struct LadderHolds {
   void operator()(const BallastRun& run, const Vm& vm, const engine::VmDecision& decision) {
     const HostState state = run.rule.state();
-    SCOPED_TRACE(testing::Message()
-                 << vm.plan.name << " at " << run.world.now() << " s, " << engine::name_of(state));
-    const bool limited = decision.limit_floor_bytes != engine::kNoFloor;
-    const Bytes left = vm.consumed() + kMb;
-    if (paged_out(vm) > 0 && !limited) {
-      EXPECT_GE(state, HostState::kSoft);
-      // In the soft state only what the balloon cannot take.
-      EXPECT_GE(left, state == HostState::kSoft
-                          ? target_of(vm) + to_bytes(decision.balloon.deliverable_bytes)
-                          : target_of(vm));
+    // What a guest waits for it may make room for itself, in any state.
+    if (paged_out(vm) > 0 && !waited[vm.plan.name]) {
+      const bool above_limit = decision.limit_floor_bytes != kNoFloor;
+      // Paging that began in the soft state goes on through clear.
+      if (!above_limit) {
+        EXPECT_GE(state, HostState::kClear) << where(run, vm);
+      }
+      const uint64_t ballooned = state <= HostState::kSoft ? decision.balloon.deliverable_bytes : 0;
+      const uint64_t floor =
+          std::min(decision.limit_floor_bytes, decision.target.target_bytes + ballooned);
+      EXPECT_GE(vm.consumed(), to_bytes(floor) - kMb) << where(run, vm);
     }
-    if (paged_out(vm) > 0 && limited && state <= HostState::kClear) {
-      EXPECT_GE(left, to_bytes(vm.plan.allocation.limit_bytes) + vm.plan.overhead);
-    }
+    waited[vm.plan.name] = vm.waits_for > 0;
     const bool grows = decision.balloon.request_bytes > decision.balloon.size_bytes + kPageBytes;
     if (grows && vm.plan.allocation.limit_bytes == kNoLimit) {
-      EXPECT_TRUE(state >= HostState::kSoft || run.rule.planner().expects_shortage());
+      EXPECT_TRUE(state >= HostState::kSoft || run.rule.planner().expects_shortage())
+          << where(run, vm);
     }
     const auto before = consumed_before.find(vm.plan.name);
     if (before != consumed_before.end()) {
-      EXPECT_EQ(vm.order.blocked, state == HostState::kLow && before->second > target_of(vm));
+      const bool above = before->second > decision.target.target_bytes;
+      EXPECT_EQ(vm.order.blocked, state == HostState::kLow && above) << where(run, vm);
     }
     if (vm.order.blocked) {
-      EXPECT_EQ(vm.lived.frames, 0);
+      EXPECT_EQ(vm.lived.frames, 0) << where(run, vm);
     }
-    consumed_before[vm.plan.name] = vm.consumed();
+    consumed_before[vm.plan.name] = to_count(vm.consumed());
   }
-  std::map<std::string, Bytes> consumed_before;
+  std::map<std::string, uint64_t> consumed_before;
+  std::map<std::string, bool> waited;
 };
 TEST(BallastOnRandomHosts, MeansAreUsedInTheirOrder) { on_random_hosts<LadderHolds>(); }
 
@@ -136,52 +144,98 @@ struct LimitHolds {
   void operator()(const BallastRun& run, const Vm& vm, const engine::VmDecision&) {
     if (vm.plan.allocation.limit_bytes >= to_count(vm.plan.configured)) return;
     const Bytes limit = to_bytes(vm.plan.allocation.limit_bytes) + vm.plan.overhead;
-    EXPECT_LT(above[vm.plan.name].so(vm.consumed() > limit * 1.02 + 4 * kMb), 30)
-        << vm.plan.name << " at " << run.world.now() << " s, " << engine::name_of(run.rule.state());
+    const bool above = vm.consumed() > limit * 1.02 + 4 * kMb;
+    // Its pager works, once the balloon has had its ten seconds …
+    EXPECT_LT(left_alone[vm.plan.name].so(above && paged_out(vm) == 0), 12) << where(run, vm);
+    // … and gets it there, unless the guest fetches back what it needs all the time.
+    const bool fits = vm.guest.wanted_hot() < limit * 0.8;
+    EXPECT_LT(too_large[vm.plan.name].so(above && fits), 30) << where(run, vm);
   }
-  std::map<std::string, Streak> above;
+  std::map<std::string, Streak> left_alone;
+  std::map<std::string, Streak> too_large;
 };
 TEST(BallastOnRandomHosts, LimitsHoldInEveryState) { on_random_hosts<LimitHolds>(); }
 
-// Demand is constant from 200 s on. Where everything fits, targets and balloons come to rest and
-// paging out ends.
-TEST(BallastOnRandomHosts, ComesToRestUnderConstantDemand) {
+// Counts how often a number turns round, little waves aside.
+class Turns {
+ public:
+  explicit Turns(Bytes ignored) : ignored_(ignored) {}
+  int see(Bytes value) {
+    low_ = std::min(low_, value);
+    high_ = std::max(high_, value);
+    if (direction_ >= 0 && value < high_ - ignored_) turn(-1, value);
+    if (direction_ <= 0 && value > low_ + ignored_) turn(1, value);
+    return turns_;
+  }
+
+ private:
+  void turn(int direction, Bytes value) {
+    turns_ += direction_ != 0 ? 1 : 0;
+    direction_ = direction;
+    low_ = high_ = value;
+  }
+  Bytes ignored_;
+  Bytes low_ = 1e18;
+  Bytes high_ = -1e18;
+  int direction_ = 0;
+  int turns_ = 0;
+};
+
+// Demand is constant from 200 s on.
+constexpr double kSettled = 440;
+
+TEST(BallastOnRandomHosts, NothingOscillatesUnderConstantDemand) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    BallastRun run(random_host(seed));
+    while (run.world.now() < kSettled && run.world.step()) {
+    }
+    std::map<std::string, Turns> targets;
+    std::map<std::string, Turns> balloons;
+    while (run.world.step()) {
+      for (const auto& vm : run.world.vms()) {
+        const Turns none(vm->plan.configured * 0.01);
+        Turns& target = targets.try_emplace(vm->plan.name, none).first->second;
+        Turns& balloon = balloons.try_emplace(vm->plan.name, none).first->second;
+        ASSERT_LE(target.see(target_of(*vm)), 1) << "seed " << seed << ", " << where(run, *vm);
+        ASSERT_LE(balloon.see(vm->guest.balloon()), 1)
+            << "seed " << seed << ", " << where(run, *vm);
+      }
+    }
+  }
+}
+
+// Where the guests' memory fits, targets and balloons come to rest and paging out ends. (A guest
+// that fetches back what was paged out is not constant demand.)
+TEST(BallastOnRandomHosts, ComesToRestWhereEverythingFits) {
   int judged = 0;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
     BallastRun run(random_host(seed));
-    while (run.world.now() < run.plan.seconds - 60 && run.world.step()) {
+    while (run.world.now() < kSettled && run.world.step()) {
     }
-    Bytes wanted = 0;
-    for (const auto& vm : run.world.vms()) {
-      wanted += vm->plan.overhead +
-                std::min(vm->guest.wanted() + vm->guest.wanted_cache(),
-                         to_bytes(max_bytes(vm->plan.allocation, to_count(vm->plan.configured))));
-    }
-    if (wanted > to_bytes(run.rule.divided_bytes()) * 0.9) continue;
+    const auto fetches_back = [](const auto& vm) {
+      return vm->guest.paged().total() - vm->guest.paged().stale > 5 * kMb ||
+             vm->guest.missing() > 5 * kMb;
+    };
+    if (std::ranges::any_of(run.world.vms(), fetches_back)) continue;
     ++judged;
-    std::vector<Bytes> targets;
-    std::vector<Bytes> requests;
-    for (const auto& vm : run.world.vms()) {
-      targets.push_back(target_of(*vm));
-      requests.push_back(to_bytes(vm->order.balloon_bytes.value_or(0)));
-    }
+    std::map<std::string, Order> before;
+    for (const auto& vm : run.world.vms()) before[vm->plan.name] = vm->order;
     Bytes paged = 0;
     while (run.world.step()) {
-      for (size_t i = 0; i < targets.size(); ++i) {
-        const Vm& vm = *run.world.vms()[i];
-        paged += paged_out(vm);
-        EXPECT_NEAR(target_of(vm), targets[i], targets[i] * 0.01 + kMb) << vm.plan.name;
-        EXPECT_NEAR(to_bytes(vm.order.balloon_bytes.value_or(0)), requests[i],
-                    vm.plan.configured * 0.01 + kMb)
-            << vm.plan.name;
+      for (const auto& vm : run.world.vms()) {
+        const Order& order = before[vm->plan.name];
+        const Bytes target = to_bytes(order.target_bytes);
+        ASSERT_NEAR(target_of(*vm), target, target * 0.01 + kMb)
+            << "seed " << seed << ", " << where(run, *vm);
+        ASSERT_NEAR(to_bytes(vm->order.balloon_bytes.value_or(0)),
+                    to_bytes(order.balloon_bytes.value_or(0)), vm->plan.configured * 0.01 + kMb)
+            << "seed " << seed << ", " << where(run, *vm);
+        paged += paged_out(*vm);
       }
-      if (testing::Test::HasFailure()) break;
     }
-    EXPECT_LT(paged, kMb);
-    if (testing::Test::HasFailure()) return;
+    ASSERT_LT(paged, kMb) << "seed " << seed;
   }
-  EXPECT_GT(judged, 10);
+  EXPECT_GE(judged, 5);
 }
 
 TEST(Ballast, BalloonsAreAtWorkBeforeASlowRampReachesTheSoftLine) {
@@ -205,7 +259,8 @@ TEST(Ballast, BalloonsAreAtWorkBeforeASlowRampReachesTheSoftLine) {
 }
 
 // One VM is ballooned for another's burst; the other gives everything back by free-page reports.
-TEST(Ballast, BalloonsDeflatePromptlyWhenMemoryIsFree) {
+// When the first then wants more than its balloon leaves it, at `wanted_at`, it has it soon.
+double seconds_until_deflated(double wanted_at) {
   HostPlan plan;
   plan.memory = 4 * kGb;
   plan.seconds = 200;
@@ -215,7 +270,8 @@ TEST(Ballast, BalloonsDeflatePromptlyWhenMemoryIsFree) {
     vm.configured = 4 * kGb;
     plan.vms.push_back(vm);
   }
-  plan.vms[0].demand = Demand({{0, 0.5 * kGb, 0.5, 0}});
+  plan.vms[0].demand = Demand(
+      {{0, 0.5 * kGb, 0.5, 0}, {wanted_at, 0.5 * kGb, 0.5, 0}, {wanted_at, 3 * kGb, 0.9, 0}});
   plan.vms[0].touched = 2.5 * kGb;
   plan.vms[1].demand = Demand({{0, 0.2 * kGb, 0.9, 0},
                                {20, 0.2 * kGb, 0.9, 0},
@@ -223,12 +279,20 @@ TEST(Ballast, BalloonsDeflatePromptlyWhenMemoryIsFree) {
                                {120, 2.5 * kGb, 0.9, 0},
                                {120, 0.2 * kGb, 0.9, 0}});
   plan.vms[1].reports_free = true;
+  plan.steps = {{0, wanted_at}};
   BallastRun run(plan);
+  Measures measures(run.world);
   const Vm& ballooned = *run.world.find(run.plan.vms[0]);
   while (run.world.now() < 119) run.world.step();
-  EXPECT_GT(ballooned.guest.balloon(), 0.8 * kGb);
-  while (run.world.now() < 130) run.world.step();
-  EXPECT_LT(ballooned.guest.balloon(), 0.1 * kGb);
+  EXPECT_GT(ballooned.guest.balloon(), 1.2 * kGb);
+  while (run.world.step()) measures.observe();
+  EXPECT_EQ(measures.figures().steps_missed, 0);
+  return measures.figures().worst_step;
+}
+TEST(Ballast, BalloonsDeflatePromptlyWhenMemoryIsFree) {
+  for (double wanted_at = 121; wanted_at < 140; wanted_at += 1) {
+    EXPECT_LT(seconds_until_deflated(wanted_at), 6) << wanted_at;
+  }
 }
 
 TEST(Ballast, NobodyIsBelowHisMinInAnyScenario) {

@@ -64,6 +64,8 @@ void Guest::check() const {
 
 void Guest::follow(const DemandPoint& wish) {
   wish_ = wish;
+  // What the guest has put to use before the zeroing came to it needs none.
+  pending_zero_ = std::min(pending_zero_, untouched());
   const Bytes held = resident_.in_use() + paged_.in_use() + swapped_hot_ + swapped_cold_;
   if (wish.used >= held) {
     pending_ = wish.used - held;
@@ -135,8 +137,9 @@ Wants Guest::wants(double seconds) const {
   wants.back.cache = paged_.cache * cold_part;
   given -= wants.reuse;
   untouched_left -= wants.fresh;
-  const Bytes more_cache = std::clamp(wish_.cache - cache(), 0.0,
-                                      std::min(kCacheRate * seconds, given + untouched_left));
+  const Bytes for_cache = std::max(0.0, given + untouched_left - kGuestKeepsFree);
+  const Bytes more_cache =
+      std::clamp(wish_.cache - cache(), 0.0, std::min(kCacheRate * seconds, for_cache));
   wants.cache_reuse = std::min(more_cache, given);
   wants.cache_fresh = more_cache - wants.cache_reuse;
   wants.touches = new_use + returning + std::min(pending_zero_, kTouchRate * seconds) +

@@ -18,6 +18,9 @@
 
 namespace ballast::simulator::fluid {
 
+// Pages that a Linux guest keeps free for itself: no balloon and no page cache gets them.
+inline constexpr Bytes kGuestKeepsFree = 16 * kMb;
+
 struct Held {
   Bytes hot = 0;    // in use, touched all the time
   Bytes cold = 0;   // in use, touched rarely

@@ -8,9 +8,6 @@ namespace ballast::simulator::fluid {
 
 namespace {
 
-// Pages that a Linux guest keeps free for itself; a balloon's allocation fails there.
-constexpr Bytes kKeptFree = 16 * kMb;
-
 Bytes take(Bytes& from, Bytes most) {
   const Bytes taken = std::clamp(most, 0.0, std::max(0.0, from));
   from -= taken;
@@ -30,7 +27,7 @@ Bytes take_evenly(Bytes bytes, Amount&... amounts) {
 }  // namespace
 
 Bytes Guest::give_free(Bytes most) {
-  most = std::min(most, free_inside() - kKeptFree);
+  most = std::min(most, free_inside() - kGuestKeepsFree);
   if (most <= 0) return 0;
   const Bytes untouched_before = untouched();
   Bytes given = take(resident_.stale, most);

@@ -10,7 +10,7 @@ namespace ballast::simulator::fluid {
 
 namespace {
 
-constexpr double kSeconds = 400;
+constexpr double kSeconds = 500;
 // From here on nothing changes any more, so that tests can see whether the rule settles.
 constexpr double kCalmFrom = 200;
 

@@ -119,17 +119,21 @@ void World::estimate_active(Vm& vm) const {
   vm.active_estimate = std::max(active, active + (vm.active_estimate - active) * kept);
 }
 
-// Each gets in proportion to what it wants: frames go to who asks first, whoever it is.
+// When there is too little, all who wait get the same, and nobody more than he wants: every worker
+// (or thread in the kernel) tries as often as the others, whoever it works for.
 std::vector<Bytes> World::grant(std::span<const Wants> wants) const {
-  std::vector<Bytes> granted(wants.size(), 0);
-  Bytes wanted = 0;
+  std::vector<size_t> order;
   for (size_t i = 0; i < wants.size(); ++i) {
-    granted[i] = vms_[i]->order.blocked ? 0 : wants[i].frames();
-    wanted += granted[i];
+    if (!vms_[i]->order.blocked) order.push_back(i);
   }
-  const Bytes left = std::max(0.0, free() - kept_free());
-  const double part = wanted > left ? left / wanted : 1;
-  for (Bytes& bytes : granted) bytes *= part;
+  std::ranges::sort(order, {}, [&](size_t i) { return wants[i].frames(); });
+  std::vector<Bytes> granted(wants.size(), 0);
+  Bytes left = std::max(0.0, free() - kept_free());
+  for (size_t done = 0; done < order.size(); ++done) {
+    const size_t i = order[done];
+    granted[i] = std::min(wants[i].frames(), left / static_cast<double>(order.size() - done));
+    left -= granted[i];
+  }
   return granted;
 }
 

@@ -61,6 +61,7 @@ class World {
   const Vm* find(const VmPlan& plan) const;
 
  private:
+  struct Wish;
   Bytes kept_free() const;
   void boot();
   void ask_rule();
@@ -68,6 +69,7 @@ class World {
   void page_out_own();
   void page_out_kernel();
   Bytes zip_max(const Vm& vm) const;
+  Bytes most_paged(const Vm& vm, Bytes disk) const;
   void evict(Vm& vm, Bytes bytes);
   void evict_all(Bytes most, Bytes (*amount)(const Held&));
   void bring_back();

@@ -19,13 +19,6 @@ constexpr double kBlind = 0.1;
 constexpr double kLowWatermark = 0.01;
 constexpr double kHighWatermark = 0.015;
 
-// What one worker of ours gets done in a step.
-Bytes most_paged(const Vm& vm, Bytes for_disk) {
-  const Bytes zero = std::min(vm.guest.resident().zero, kScanRate * kStep);
-  const double time_left = 1 - zero / (kScanRate * kStep);
-  return zero + std::min(for_disk, kPageOutRate * kStep * time_left);
-}
-
 }  // namespace
 
 Bytes Vm::arena() const { return zipped * kZipRatio; }
@@ -73,30 +66,47 @@ void World::page_out() {
   }
 }
 
-// Each worker takes from its own VM: what is above the floor while the host lacks memory, all
-// workers together no more than the host lacks; what is above its limit; and what its own guest
-// waits for, if the others have not brought it.
+// What a worker of ours would take from its own VM: what is above the floor while the host lacks
+// memory; what is above its limit; and what its own guest waits for, if the others have not brought
+// it.
+struct World::Wish {
+  Vm* vm;
+  Bytes for_host;
+  Bytes for_itself;
+  Bytes most() const { return std::max(for_host, for_itself); }
+};
+
+// Memory that can be paged out of the VM while it writes no more than `disk` bytes; all of it is
+// written once the cache is full.
+Bytes World::most_paged(const Vm& vm, Bytes disk) const {
+  const Bytes zip_room = std::max(0.0, zip_max(vm) - vm.zipped);
+  const Bytes for_disk = std::min(disk / (1 - plan_.compressible), disk + zip_room);
+  const Bytes zero = std::min(vm.guest.resident().zero, kScanRate * kStep);
+  const double time_left = 1 - zero / (kScanRate * kStep);
+  return zero + std::min(for_disk, kPageOutRate * kStep * time_left);
+}
+
+// For the host's sake all workers together take no more than it lacks. They share the disk: all the
+// same, and none more than it needs.
 void World::page_out_own() {
-  const Bytes lacking = to_bytes(rule_.paging_stops_at()) - free();
-  std::vector<Bytes> most(vms_.size());
-  std::vector<Bytes> for_host(vms_.size());
-  Bytes all = 0;
-  for (size_t i = 0; i < vms_.size(); ++i) {
-    const Vm& vm = *vms_[i];
-    // What its part of the disk allows: all of it goes there once the cache is full.
-    const Bytes disk = disk_writes_ / static_cast<double>(vms_.size());
-    const Bytes zip_room = std::max(0.0, zip_max(vm) - vm.zipped);
-    most[i] = most_paged(vm, std::min(disk / (1 - plan_.compressible), disk + zip_room));
-    for_host[i] = std::min(most[i], vm.above(vm.order.floor_bytes));
-    all += for_host[i];
+  const Bytes lacking = std::max(0.0, to_bytes(rule_.paging_stops_at()) - free());
+  std::vector<Wish> wishes;
+  Bytes for_host = 0;
+  for (auto& vm : vms_) {
+    Wish wish{
+        vm.get(), lacking > 0 ? vm->above(vm->order.floor_bytes) : 0,
+        std::max(std::min(vm->waits_for, vm->above(0)), vm->above(vm->order.limit_floor_bytes))};
+    wish.for_host = std::min(wish.for_host, kScanRate * kStep);
+    for_host += wish.for_host;
+    if (wish.most() > 0) wishes.push_back(wish);
   }
-  const double part = all > 0 ? std::clamp(lacking / all, 0.0, 1.0) : 0;
-  for (size_t i = 0; i < vms_.size(); ++i) {
-    Vm& vm = *vms_[i];
-    const Bytes for_itself = std::min(vm.waits_for, vm.above(0));
-    const Bytes bytes =
-        std::max({for_host[i] * part, for_itself, vm.above(vm.order.limit_floor_bytes)});
-    if (bytes > 0) evict(vm, std::min(bytes, most[i]));
+  const double part = for_host > lacking ? lacking / for_host : 1;
+  for (Wish& wish : wishes) wish.for_host *= part;
+  std::ranges::sort(wishes, {}, &Wish::most);
+  for (size_t done = 0; done < wishes.size(); ++done) {
+    Vm& vm = *wishes[done].vm;
+    const Bytes disk = disk_writes_ / static_cast<double>(wishes.size() - done);
+    evict(vm, std::min(wishes[done].most(), most_paged(vm, disk)));
   }
 }
 
