@@ -28,8 +28,9 @@ PAGE_MAGIC = 0x59464952564c4142  # of the verifier's pages, see tests/guest/page
 class Daemon:
     """A ballastd on directories of its own, which can be killed and started again."""
 
-    def __init__(self, test, memory, swap_dir=None, options=None, config_text=None):
+    def __init__(self, test, memory, swap_dir=None, options=None, config_text=None, arguments=()):
         self.memory_bytes = memory
+        self.arguments = list(arguments)
         self.directory = temporary_directory(test)
         self.run_dir = os.path.join(self.directory, "run")
         self.swap_dir = swap_dir or os.path.join(self.directory, "swap")
@@ -44,7 +45,7 @@ class Daemon:
 
     def command(self):
         return [self.program, "--memory", str(self.memory_bytes), "--run-dir", self.run_dir, "--swap-dir",
-                self.swap_dir, "--config", self.config]
+                self.swap_dir, "--config", self.config, *self.arguments]
 
     def launch(self):
         """Starts the process and does not wait."""
@@ -107,6 +108,20 @@ class Daemon:
         if not answer["ok"]:
             raise Failed(f"{op}: {answer['error']}")
         return answer
+
+    def refused(self, op, **members):
+        """The words with which it refuses."""
+        answer = self.ask(op, **members)
+        if answer["ok"]:
+            raise Failed(f"not refused: {op} {members}: {answer}")
+        return answer["error"]
+
+    def cli(self, *arguments):
+        """Exit status, stdout and stderr of the program `ballast`."""
+        done = subprocess.run([os.path.join(BIN, "ballast"), *arguments], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+                              env={**os.environ, "BALLAST_RUN_DIR": self.run_dir})
+        return done.returncode, done.stdout, done.stderr
 
     def host(self):
         return self.must("host")["host"]
@@ -182,7 +197,7 @@ class Guest:
 
     def __init__(self, test, daemon, name, run=None, memory_mib=256, min_mib=0, kernel_args="", qemu=(), accel=(
             "-accel", "tcg,thread=multi,tb-size=32", "-cpu", "qemu64"), memory=None, serial=("-serial", "stdio"),
-                 launcher=None):
+                 launcher=None, environment=None):
         self.daemon = daemon
         self.name = name
         unique = os.path.join(daemon.directory, f"{name}.{time.monotonic_ns()}")
@@ -199,7 +214,7 @@ class Guest:
                    "virtio-blk-pci,drive=d0", *serial, "-append", " ".join(arguments), "-qmp",
                    f"unix:{self.qmp_path},server=on,wait=off", *qemu]
         environment = {**os.environ, "BALLAST_RUN_DIR": daemon.run_dir, "BALLAST_VM_NAME": name,
-                       "BALLAST_VM_MIN": str(min_mib * MIB)}
+                       "BALLAST_VM_MIN": str(min_mib * MIB), **(environment or {})}
         self.seen = 0
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
