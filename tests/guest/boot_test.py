@@ -25,6 +25,8 @@ WORKLOADS = [
     ("sqlite3 /tmp/db \"create table t(a); with recursive c(x) as (select 1 union all select x+1"
      " from c where x<20000) insert into t select hex(randomblob(50)) from c;"
      " select 'rows', count(*) from t\"", r"rows\|20000"),
+    ("toucher 8:1 4:1", r"TOUCHER-SET mib=8 (?s:.*)TOUCHER-SET mib=4 (?s:.*)TOUCHER-DONE"),
+    ("reader /usr/bin/verifier 1000 2", r"READER t=1 mb=(?s:.*)READER-DONE mb_per_s=[\d.]+"),
     ("stress-ng --vm 1 --vm-bytes 40M --timeout 2s 2>&1 | tail -1", r"successful run completed"),
 ]
 

@@ -11,7 +11,7 @@ fail() {
 }
 
 "${CC:-cc}" -std=gnu11 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror \
-  "$here"/*.c -o "$work/verifier"
+  "$here"/{verifier,options,page_content}.c -o "$work/verifier"
 verifier=$work/verifier
 
 "$verifier" --selftest >"$work/log" || fail "--selftest: $(cat "$work/log")"
