@@ -28,9 +28,9 @@ def images():
     return built.stdout.strip()
 
 
-def arguments(directory, memory_mib, command=None, poweroff=True, extra=()):
+def arguments(directory, memory_mib, command=None, poweroff=True, extra=(), kernel=""):
     """QEMU's arguments, the same for plain QEMU and for Ballast's."""
-    append = "console=ttyS0 quiet"
+    append = f"console=ttyS0 quiet {kernel}".strip()
     if command:
         append += f' ballast.run="{command}"'
     if poweroff:
