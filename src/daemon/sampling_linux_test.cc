@@ -85,7 +85,7 @@ class SamplingOnLinux : public testing::Test {
     VmSpec spec;
     spec.name = "sampled";
     spec.configured_bytes = pages_to_bytes(kPages);
-    store_ = MemfdStore::create("sampled", Pager::tables_bytes(kPages, kPages),
+    store_ = MemfdStore::create("sampled", Pager::tables_bytes(kPages),
                                 Pager::arena_bytes(kPages))
                  .value();
     swap_ = SwapFile::create("/var/tmp", "sampled", pages_to_bytes(kPages)).value();
