@@ -188,6 +188,22 @@ TEST_F(BringBackTest, WhatWasMissedLatelyReturnsFirst) {
   EXPECT_GT(in_second, 350u);
 }
 
+TEST_F(BringBackTest, FewSwappedPagesFarApartAreFound) {
+  // More blocks without a swapped page than are looked through at once.
+  TestVm vm({.pages = 80 * 512, .options = without_zip()});
+  constexpr uint32_t kFar = 40 * 512 + 100;
+  vm.stamp(kFar, Kind::kRandom);
+  vm.reclaim_all();
+  ASSERT_EQ(vm.state(kFar), PageState::kSwapped);
+  vm.ledger->set_thresholds(0, thresholds(1 << 20, 1 << 19, 1 << 18, 1 << 17));
+  order(vm, kNone - 1);
+  settled(vm);
+  EXPECT_NE(vm.state(kFar), PageState::kSwapped);
+  EXPECT_EQ(vm.pager->report().brought_back, 1u);
+  vm.pager->audit();
+  vm.check(kFar);
+}
+
 TEST_F(BringBackTest, NotWithoutOrdersNorWhileMemoryIsShort) {
   TestVm vm({.pages = 1024, .options = without_zip()});
   swap_all(vm);

@@ -51,12 +51,10 @@ bool BringBack::turn() {
     paused_until_ = vm_.clock.now() + kPauseAfterFailure;
   }
   if (vm_.clock.now() < paused_until_) return false;
-  for (uint32_t looked = 0; looked < kBlocksPerTurn; ++looked) {
-    at_ = find_swapped(at_, block_end_);
-    if (at_ < block_end_) break;
+  for (uint32_t looked = 0; (at_ = find_swapped(at_, block_end_)) == block_end_; ++looked) {
+    if (looked == kBlocksPerTurn) return false;
     next_block();
   }
-  if (at_ >= block_end_) return false;
   const uint64_t before = vm_.charged_frames;
   const auto start =
       io_.start_background_read(PageIndex(at_), std::min(kReadPages, block_end_ - at_));
