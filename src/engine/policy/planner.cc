@@ -96,7 +96,7 @@ bool Planner::is_due(const HostSituation& host, std::span<const VmSituation> vms
   bool changed = known_.size() != vms.size();
   for (const VmSituation& vm : vms) {
     const auto [known, is_new] = known_.try_emplace(vm.name);
-    changed |= is_new || known->second.allocation != vm.allocation;
+    changed |= is_new || known->second.allocation != vm.allocation || balloon_size(vm) > 0;
     known->second.allocation = vm.allocation;
   }
   if (known_.size() != vms.size()) {

@@ -79,7 +79,8 @@ class Planner {
   explicit Planner(const Options& options) : options_(options) {}
 
   // Targets are computed anew when they are due (Mem.BalancePeriod), when the state changed, while
-  // the host is short, when the set of VMs or an allocation changed, or after due().
+  // the host is short, while a balloon keeps memory from a VM, when the set of VMs or an allocation
+  // changed, or after due().
   // Returns one decision per VM, in order; valid until the next call.
   std::span<const VmDecision> plan(const HostSituation& host, std::span<const VmSituation> vms);
   void due() { solved_at_ = 0; }

@@ -154,6 +154,21 @@ TEST(Planner, ABalloonShrinksAsSoonAsTheTargetRises) {
   EXPECT_EQ(decisions[0].balloon.request_bytes, 0u);
 }
 
+// A guest cannot grow past its balloon, so nothing else may tell that it wants to.
+TEST(Planner, WhileThereIsABalloonTargetsFollowEveryTick) {
+  const Options options;
+  Planner planner(options);
+  std::vector<VmSituation> vms = {vm_of("a", 256, 100), vm_of("b", 256, 250)};
+  give_balloon(vms[0], 156, kSecond);
+  vms[0].active_bytes = 10 * kMb;
+  const uint64_t idle =
+      planner.plan(host_of(HostState::kClear, 300, 60, kSecond), vms)[0].target.target_bytes;
+  vms[0].active_bytes = 100 * kMb;
+  const uint64_t busy =
+      planner.plan(host_of(HostState::kClear, 300, 60, 2 * kSecond), vms)[0].target.target_bytes;
+  EXPECT_GT(busy, idle + 10 * kMb);
+}
+
 TEST(Planner, AVmAboveItsLimitIsPagedAtOnceWithoutABalloonAndAfterAWhileWithOne) {
   const Options options;
   Planner planner(options);
