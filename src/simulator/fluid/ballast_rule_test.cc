@@ -110,9 +110,8 @@ struct LadderHolds {
     // What a guest waits for it may make room for itself, in any state.
     if (paged_out(vm) > 0 && !waited[vm.plan.name]) {
       const bool above_limit = decision.limit_floor_bytes != kNoFloor;
-      // Paging that began in the soft state goes on through clear.
       if (!above_limit) {
-        EXPECT_GE(state, HostState::kClear) << where(run, vm);
+        EXPECT_GE(state, HostState::kSoft) << where(run, vm);
       }
       const uint64_t ballooned = state <= HostState::kSoft ? decision.balloon.deliverable_bytes : 0;
       const uint64_t floor =

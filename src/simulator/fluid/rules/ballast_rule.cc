@@ -28,8 +28,6 @@ bool in_motion(const engine::VmDecision& decision) {
 void BallastRule::act(const HostSeen& host, std::span<const VmSeen> vms, std::span<Order> orders) {
   set_levels(host, vms.size());
   state_ = engine::next_state(state_, host.free_bytes, thresholds_);
-  if (state_ >= HostState::kSoft) paging_ = true;
-  if (host.free_bytes >= stop_level_) paging_ = false;
   // The daemon's main thread looks when its time has come, when a VM arrives, and when the state
   // changes; the pagers see the state at once.
   if (vms.size() != decisions_.size() || tick_is_due(host.now)) tick(host, vms);
@@ -84,7 +82,7 @@ Order BallastRule::order(const VmSeen& vm, const engine::VmDecision& decision) c
       state_ >= HostState::kSoft || planner_.expects_shortage() || decision.balloon.size_bytes > 0;
   order.stats_period = busy ? kStatsBusy : kStatsCalm;
   order.target_bytes = target;
-  if (paging_) order.floor_bytes = decision.soft_floor_bytes;
+  if (state_ == HostState::kSoft) order.floor_bytes = decision.soft_floor_bytes;
   if (state_ >= HostState::kHard) order.floor_bytes = target;
   order.limit_floor_bytes = decision.limit_floor_bytes;
   order.blocked = state_ == HostState::kLow && vm.consumed_bytes > target;

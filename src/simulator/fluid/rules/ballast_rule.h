@@ -38,7 +38,6 @@ class BallastRule : public Rule {
   engine::Thresholds thresholds_;
   uint64_t stop_level_ = 0;
   uint64_t divided_ = 0;
-  bool paging_ = false;  // since the state became soft, until free memory is above stop
   Nanoseconds ticked_at_ = 0;
   std::vector<engine::VmDecision> decisions_;
 };
