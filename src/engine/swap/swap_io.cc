@@ -170,6 +170,8 @@ SwapIo::ReadStart SwapIo::start_background_read(PageIndex page, uint32_t window)
 
 SwapIo::ReadStart SwapIo::read_into_buffer(const Wish& wish) {
   const PageIndex page = wish.page;
+  BALLAST_CHECK_THAT(vm_.state(page) == PageState::kSwapped, "page {} is {}", page.raw(),
+                     name_of(vm_.state(page)));
   const uint32_t buffer = take_buffer(Use::kReading);
   if (buffer == kBuffers) return ReadStart::kBusy;
   Buffer& read = buffers_[buffer];
