@@ -38,7 +38,7 @@ struct BalloonView {
   // Grows when the guest boots anew (by one or more: firmware may reset once again): its driver
   // starts with an empty balloon, its statistics begin anew.
   uint32_t resets = 0;
-  std::string problem;              // with kUnreachable: what is wrong, for the operator
+  std::string problem;  // with kUnreachable: what is wrong, for the operator
 };
 
 class Balloon {
