@@ -5,9 +5,9 @@ benchmarks fill a `Figure` and `save()` it: build/figures/NAME.json and, where m
 As a program: plots.py NAME.json draws NAME.svg beside it.
 
 A series is {label, style, x, y}; style is one of
-  line, steps, dashed, points     y over x
-  bars                            grouped beside the panel's other bars; x are words or numbers, each a group
-  band                            low and high instead of y: an interval around a line
+  line, steps, dashed, dotted, points   y over x
+  bars   grouped beside the panel's other bars; x are words or numbers, each a group
+  band   low and high instead of y: an interval around a line
 """
 import json
 import os
@@ -108,7 +108,7 @@ def _draw_lines(axes, panel):
         elif s["style"] == "points":
             axes.plot(s["x"], s["y"], "o", color=colour, markersize=4, label=s["label"])
         else:
-            axes.plot(s["x"], s["y"], "--" if s["style"] == "dashed" else "-", color=colour, linewidth=1.4,
+            axes.plot(s["x"], s["y"], {"dashed": "--", "dotted": ":"}.get(s["style"], "-"), color=colour, linewidth=1.4,
                       drawstyle="steps-post" if s["style"] == "steps" else "default", label=s["label"])
 
 
@@ -118,8 +118,8 @@ def _draw_panel(axes, panel):
     _draw_lines(axes, panel)
     for level in panel["levels"]:
         axes.axhline(level["y"], color=PAPER, linewidth=1, linestyle=":")
-        axes.annotate(level["label"], (1.005, level["y"]), xycoords=("axes fraction", "data"), va="center", fontsize=7,
-                      color=PAPER)
+        axes.annotate(level["label"], (1, level["y"]), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                      textcoords="offset points", ha="right", va="bottom", fontsize=7, color=PAPER)
     for mark in panel["marks"]:
         axes.axvline(mark["x"], color="#333333", linewidth=0.8, linestyle="--")
         axes.annotate(mark["label"], (mark["x"], 1), xycoords=("data", "axes fraction"), xytext=(2, -2),
