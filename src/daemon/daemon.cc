@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <set>
 #include <thread>
 
 #include "daemon/monitor_sockets.h"
@@ -429,7 +430,9 @@ void Daemon::bury_the_dead() {
 
 void Daemon::sweep() {
   swept_ = clock_.now();
-  remove_stale_monitor_sockets(config_.run_dir);
+  std::set<std::string> in_use;
+  for (const auto& [name, vm] : vms_) in_use.insert(vm->hand_off().qmp_path);
+  remove_stale_monitor_sockets(config_.run_dir, in_use);
 }
 
 void Daemon::tick() {

@@ -41,11 +41,12 @@ bool is_stale(const std::string& path, pid_t pid) {
 
 }  // namespace
 
-void remove_stale_monitor_sockets(const std::string& run_dir) {
+void remove_stale_monitor_sockets(const std::string& run_dir, const std::set<std::string>& in_use) {
   std::error_code problem;
   for (const auto& entry : std::filesystem::directory_iterator(run_dir + "/qmp", problem)) {
     const pid_t pid = pid_in(entry.path().filename().string());
     if (pid == 0 || !entry.is_socket(problem)) continue;
+    if (in_use.contains(entry.path().string())) continue;
     if (is_stale(entry.path().string(), pid)) unlink(entry.path().c_str());
   }
 }

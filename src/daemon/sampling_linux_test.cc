@@ -85,8 +85,7 @@ class SamplingOnLinux : public testing::Test {
     VmSpec spec;
     spec.name = "sampled";
     spec.configured_bytes = pages_to_bytes(kPages);
-    store_ = MemfdStore::create("sampled", Pager::tables_bytes(kPages),
-                                Pager::arena_bytes(kPages))
+    store_ = MemfdStore::create("sampled", Pager::tables_bytes(kPages), Pager::arena_bytes(kPages))
                  .value();
     swap_ = SwapFile::create("/var/tmp", "sampled", pages_to_bytes(kPages)).value();
     options_.sample_period_s = 0;
