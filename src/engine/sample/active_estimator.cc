@@ -25,6 +25,9 @@ constexpr double kHotShare = 0.2;
 constexpr double kColdFaultShare = 0.2;
 constexpr double kColdPagesPerFault = 2.5;
 constexpr double kFreshPagesPerFault = 5;
+constexpr uint32_t kFreshMax = ActiveEstimator::kPagesMax / 2;
+constexpr uint32_t kHotMax = ActiveEstimator::kPagesMax / 4;
+constexpr uint32_t kColdMax = ActiveEstimator::kPagesMax / 4;
 // Standard deviations of the number of faults that are kept free of the budget.
 constexpr double kFaultMargin = 2.5;
 
@@ -112,16 +115,15 @@ SamplePlan ActiveEstimator::plan(uint32_t budget, double resident, uint32_t hot,
                                  uint32_t cold) const {
   const double faults = budget;
   const auto limit = [this](double pages) {
-    return static_cast<uint32_t>(std::clamp(pages, 1.0, std::min<double>(pages_, kPagesMax / 2)));
+    return static_cast<uint32_t>(std::clamp(pages, 1.0, std::min<double>(pages_, kFreshMax)));
   };
   // Nothing is known: every page may be touched.
   if (state_.periods == 0) return {limit(faults), 0, 0};
   const double enter = state_.entered.rate();
   SamplePlan plan;
-  plan.hot = std::min({hot, static_cast<uint32_t>(faults * kHotShare), kPagesMax / 4});
-  plan.cold =
-      static_cast<uint32_t>(std::min({double{1} * cold, faults * kColdPagesPerFault,
-                                      faults * kColdFaultShare / enter, double{kPagesMax / 4}}));
+  plan.hot = std::min({hot, static_cast<uint32_t>(faults * kHotShare), kHotMax});
+  plan.cold = static_cast<uint32_t>(std::min({double{1} * cold, faults * kColdPagesPerFault,
+                                              faults * kColdFaultShare / enter, double{kColdMax}}));
   const double left = faults - plan.hot * (1 - state_.left.at_least()) - plan.cold * enter;
   const double other_variance = plan.hot * state_.left.rate() + plan.cold * enter * (1 - enter);
   // A page costs a fault if it is touched and has a frame.

@@ -2,6 +2,9 @@
 // what its sampler made of it. For tests.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -42,7 +45,9 @@ class SampledGuest {
   }
 
   uint32_t pages() const { return vm.setup.pages; }
-  uint32_t part(double fraction) const { return static_cast<uint32_t>(fraction * pages() + 0.5); }
+  uint32_t part(double fraction) const {
+    return static_cast<uint32_t>(std::lround(fraction * pages()));
+  }
   // Positions [first, end) change their members among themselves.
   void shuffle(uint32_t first, uint32_t end) {
     for (uint32_t i = first; i + 1 < end; ++i) {
