@@ -110,9 +110,8 @@ def build(name, lie, victim):
     return body, fds, (mapping, ram)
 
 
-def main():
-    path, name, lie = sys.argv[1:4]
-    body, fds, keep = build(name, lie, sys.argv[4] if len(sys.argv) > 4 else "")
+def hand_over(path, body, fds, keep):
+    """Sends the hand-off, prints the verdict, and after ACCEPT waits until stdin ends."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(20)
     connection.connect(path)
@@ -133,6 +132,11 @@ def main():
     if kind == 1:
         sys.stdin.read()
     del keep
+
+
+def main():
+    path, name, lie = sys.argv[1:4]
+    hand_over(path, *build(name, lie, sys.argv[4] if len(sys.argv) > 4 else ""))
 
 
 if __name__ == "__main__":
