@@ -32,4 +32,5 @@ def layouts(report, arguments):
                     walk.add(ours.do("walk")["mean_us"])
 
 
+TARGETS = ["ballastd", "ballast", "ballast_agent", "ballast-toucher"]
 PARTS = {"layouts": layouts}

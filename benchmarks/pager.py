@@ -244,4 +244,5 @@ def _measured(guest, what):
     return json.loads(guest.expect(what, 60))
 
 
+TARGETS = ["ballastd", "ballast", "ballast-qemu", "ballast_agent", "ballast-toucher", "ballast-microvm"]
 PARTS = {"boot": boot, "zip": zipped, "swap": swapped, "reclaim": reclaim, "tables": tables, "idle": idle, "kvm": kvm}

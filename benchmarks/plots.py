@@ -25,9 +25,8 @@ PAPER = "#666666"  # other people's numbers
 class Panel:
     """One pair of axes."""
 
-    def __init__(self, title, x, y, y_words=None):
-        # y_words: the y axis shows these words at 0, 1, …
-        self.data = {"title": title, "x": x, "y": y, "y_words": y_words, "series": [], "levels": [], "marks": [],
+    def __init__(self, title, x, y, y_words, log):
+        self.data = {"title": title, "x": x, "y": y, "y_words": y_words, "log": log, "series": [], "levels": [], "marks": [],
                      "spans": []}
 
     def series(self, label, x, y=None, style="line", colour=None, low=None, high=None):
@@ -52,8 +51,9 @@ class Figure:
         self.name = name
         self.data = {"title": title, "note": note, "panels": []}
 
-    def panel(self, title, x, y, y_words=None):
-        panel = Panel(title, x, y, y_words)
+    def panel(self, title, x, y, y_words=None, log=False):
+        """y_words: the y axis shows these words at 0, 1, …; log: it is logarithmic above 1."""
+        panel = Panel(title, x, y, y_words, log)
         self.data["panels"].append(panel.data)
         return panel
 
@@ -91,9 +91,17 @@ def _draw_bars(axes, panel):
     width = 0.8 / len(bars)
     for i, series in enumerate(bars):
         at = [groups.index(x) + (i - (len(bars) - 1) / 2) * width for x in series["x"]]
-        drawn = axes.bar(at, series["y"], width * 0.92, label=series["label"], color=_colour(series, i))
-        axes.bar_label(drawn, fmt="%.3g", fontsize=7, padding=1)
+        drawn = axes.bar(at, [0 if y != y else y for y in series["y"]], width * 0.92, label=series["label"], color=_colour(series, i))
+        # NaN: there is no such number, and the bar is missing.
+        axes.bar_label(drawn, [_number(y) for y in series["y"]], fontsize=6, padding=2,
+                       rotation=90 if len(bars) > 4 else 0)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
+
+
+def _number(value):
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.005 else "0"
 
 
 def _colour(series, i):
@@ -132,6 +140,8 @@ def _draw_panel(axes, panel):
     axes.set_xlabel(panel["x"], fontsize=8)
     axes.set_ylabel(panel["y"], fontsize=8)
     axes.tick_params(labelsize=8)
+    if panel["log"]:
+        axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     if panel["y_words"]:
         axes.set_yticks(range(len(panel["y_words"])), panel["y_words"])
         axes.set_ylim(-0.5, len(panel["y_words"]) - 0.5)

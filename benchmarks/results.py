@@ -34,7 +34,7 @@ class Row:
         limit = self.goal_ratio if self.goal_ratio is not None else self.goal_ours
         met = None if limit is None or judged is None else bool(judged >= limit if self.at_least else judged <= limit)
         # Of the ratio where there is one: the extremes over the pairs.
-        spread = [o / p for o, p in zip(self.ours, self.peer)] if self.peer else self.ours
+        spread = [o / p for o, p in zip(self.ours, self.peer) if p] or self.ours
         return {"name": self.name, "unit": self.unit, "ours": round(ours, 4),
                 "peer": None if peer is None else round(peer, 4), "ratio": None if ratio is None else round(ratio, 3),
                 "goal": self.goal, "met": met, "spread": [round(min(spread), 3), round(max(spread), 3)]}
