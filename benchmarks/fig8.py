@@ -37,11 +37,13 @@ class _Host:
         for vm in self.vms.values():
             vm.ready(300)
 
-    def load(self):
+    def load(self, mib_per_s):
         for seed, server in enumerate(SERVERS):
             vm = self.vms[server.name]
             vm.start(f"verifier --mib {server.load_mib} --pause-us {server.pause_us} --seed {seed + 1}")
-            workloads.fill_page_cache(vm, server.cache_mib)
+            workloads.start_filling_page_cache(vm, server.cache_mib, mib_per_s)
+        for vm in self.vms.values():
+            wait_until(lambda vm=vm: "CACHE-FILLED" in vm.program.lines, f"{vm.name} is slow to fill its cache", 300)
 
     def burst(self, watch, seconds):
         """SQL's query; returns (begin, end, seconds until it had its memory)."""
@@ -99,11 +101,13 @@ def _rows(report, watch, spans, outcome):
         report.fail("fig8: fig8", complaint)
     report.row("most that a VM was kept below its min", "MB", goal_ours=0).add(_lacked_of_min(watch) / MIB)
     times, swapped = _total(watch, "swapped_bytes")
-    loaded = spans["load"][1]
-    peak = report.row("swapped at most, boot and load (paper: 35)", "MB", goal_ours=35)
-    peak.add(max(s for t, s in zip(times, swapped) if t <= loaded))
+    booted = spans["boot"][1]
+    peak = report.row("boot storm: swapped at most (paper: 35)", "MB", goal_ours=35)
+    peak.add(max(s for t, s in zip(times, swapped) if t <= booted))
+    zero = report.row("boot storm: zero pages that take no memory (paper: 325, shared)", "MB", goal_ours=325, at_least=True)
+    zero.add(max(_total(watch, "zero_bytes")[1]))
     peak = report.row("swapped at most, afterwards (paper: 20)", "MB", goal_ours=20)
-    peak.add(max(s for t, s in zip(times, swapped) if t > loaded))
+    peak.add(max(s for t, s in zip(times, swapped) if t > booted))
     report.row("compressed at most", "MB").add(max(_total(watch, "compressed_bytes")[1]))
     states = watch.states()[1]
     calm = report.row("time in the states high, clear and soft", "%", goal_ours=90, at_least=True)
@@ -146,7 +150,7 @@ def run(report, arguments):
             host = _Host(daemon, guests)
             host.ready()
             spans = {"boot": (0, watch.now())}
-            host.load()
+            host.load(8 if arguments.quick else 4)
             spans["load"] = (spans["boot"][1], watch.now())
             watch.wait(steady_s)
             spans["burst"] = host.burst(watch, burst_s)

@@ -61,3 +61,10 @@ def fill_page_cache(vm, mib):
     """Clean pages of a file that nobody reads again."""
     where = vm.mount_disk()
     vm.run(f"dd if=/dev/urandom of={where}/cold bs=1M count={mib} && sync && cat {where}/cold > /dev/null", 300)
+
+
+def start_filling_page_cache(vm, mib, mib_per_s):
+    """The same in the background, so that memory is asked for no faster than servers do; says CACHE-FILLED."""
+    where = vm.mount_disk()
+    vm.start(f"for i in $(seq {mib // mib_per_s}); do dd if=/dev/urandom bs=1M count={mib_per_s} 2>/dev/null"
+             f" >> {where}/cold; sleep 1; done; echo CACHE-FILLED")
