@@ -190,7 +190,7 @@ class Strangers(EndToEndTest):
         """Promise: garbage, truncated and oversized messages, floods, lying agents and doubles are refused with words;
         the daemon and the VM that it serves notice nothing."""
         daemon = self.daemon(160 * MIB)
-        good = self.guest(daemon, "good", run=verifier(150, 12, 1))
+        good = self.guest(daemon, "good", run=verifier(150, 30, 1))
         daemon.wait_for_vm("good", zips=1)
         control = os.path.join(daemon.run_dir, "control.sock")
         agents = os.path.join(daemon.run_dir, "agent.sock")
