@@ -143,13 +143,14 @@ void Planner::decide(const HostSituation& host, const VmSituation& vm, Known& kn
   const bool grow =
       !frozen && (host.state >= HostState::kSoft || expects_shortage_ || uses_too_much);
   // The guest's memory under its target: what it uses above that goes into the balloon; what the
-  // balloon keeps from it below that comes out.
+  // balloon keeps from it below that comes out. A guest that was paged down to its min has nothing
+  // left for the balloon: it would take what the min guarantees.
   const uint64_t allowed = decision.target.target_bytes - vm.overhead_bytes;
   const uint64_t used = used_bytes(vm);
   const uint64_t size = balloon_size(vm);
-  const uint64_t wanted =
-      used > allowed ? size + (used - allowed)
-                     : std::min(size, vm.configured_bytes - std::min(vm.configured_bytes, allowed));
+  const bool at_its_min = vm.consumed_bytes <= vm.allocation.min_bytes + vm.overhead_bytes;
+  uint64_t wanted = std::min(size, vm.configured_bytes - std::min(vm.configured_bytes, allowed));
+  if (used > allowed) wanted = at_its_min ? size : size + (used - allowed);
   decision.balloon = known.pilot.fly(vm.balloon, host.now, vm.configured_bytes, wanted,
                                      decision.balloon_max_bytes, grow);
 

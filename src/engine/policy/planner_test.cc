@@ -169,6 +169,23 @@ TEST(Planner, WhileThereIsABalloonTargetsFollowEveryTick) {
   EXPECT_GT(busy, idle + 10 * kMb);
 }
 
+TEST(Planner, NoBalloonTakesFromAGuestThatIsDownToItsMin) {
+  const Options options;
+  Planner planner(options);
+  std::vector<VmSituation> vms = {vm_of("a", 256, 100), vm_of("b", 256, 250)};
+  vms[0].allocation.min_bytes = 100 * kMb;
+  vms[0].paged_bytes = 60 * kMb;
+  vms[0].active_bytes = 0;
+  give_balloon(vms[0], 10, kSecond);
+  const auto decisions = planner.plan(host_of(HostState::kSoft, 260, 20, kSecond), vms);
+  EXPECT_EQ(decisions[0].target.target_bytes, 102 * kMb);
+  EXPECT_EQ(decisions[0].balloon.request_bytes, 10 * kMb);
+  vms[0].consumed_bytes += 20 * kMb;
+  vms[0].resident_bytes += 20 * kMb;
+  const auto above = planner.plan(host_of(HostState::kSoft, 260, 20, 2 * kSecond), vms);
+  EXPECT_GT(above[0].balloon.request_bytes, 10 * kMb);
+}
+
 TEST(Planner, AVmAboveItsLimitIsPagedAtOnceWithoutABalloonAndAfterAWhileWithOne) {
   const Options options;
   Planner planner(options);
