@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/units.h"
 
 namespace ballast::simulator::fluid {
 
@@ -19,7 +20,8 @@ constexpr Bytes kGuestDiskRate = 50 * kMb;  // the guest's own swap
 constexpr Bytes kSwapInRate = 100 * kMb;
 constexpr Bytes kUnzipRate = 1 * kGb;
 constexpr Bytes kReportRate = 1 * kGb;
-constexpr Bytes kRounding = 4096;
+constexpr Bytes kPage = kPageBytes;
+constexpr Bytes kRounding = kPage;
 
 // Moves `part` of `from` to `to`.
 void move_part(Bytes& from, Bytes& to, double part) {
@@ -100,21 +102,28 @@ void Guest::follow(const DemandPoint& wish) {
   }
 }
 
+// What it touches of what is on its own swap.
+Bytes Guest::returning(double seconds) const {
+  return swapped_hot_ * std::min(1.0, seconds / kHotPeriod) +
+         swapped_cold_ * std::min(1.0, seconds / kColdPeriod);
+}
+
 double Guest::make_room(double seconds) {
-  Bytes lacking = std::min(pending_ + swapped_hot_ * std::min(1.0, seconds / kHotPeriod),
-                           kTouchRate * seconds) -
-                  free_inside();
+  Bytes lacking = std::min(pending_, kTouchRate * seconds) + returning(seconds) - free_inside();
   if (lacking <= 0) return 0;
   const Bytes dropped = std::min(lacking, cache());
   const double part = part_of(dropped, cache());
   move_part(resident_.cache, resident_.stale, part);
   move_part(paged_.cache, paged_.stale, part);
   lacking -= dropped;
-  const Bytes swapped = std::min({lacking, resident_.cold, kGuestDiskRate * seconds,
+  const Bytes swapped = std::min({lacking, resident_.in_use(), kGuestDiskRate * seconds,
                                   std::max(0.0, swap_size_ - guest_swapped())});
-  resident_.cold -= swapped;
+  const Bytes cold = std::min(swapped, resident_.cold);
+  resident_.cold -= cold;
+  swapped_cold_ += cold;
+  resident_.hot -= swapped - cold;
+  swapped_hot_ += swapped - cold;
   resident_.stale += swapped;
-  swapped_cold_ += swapped;
   swap_out_total_ += swapped;
   return swapped / kGuestDiskRate;
 }
@@ -123,10 +132,10 @@ Wants Guest::wants(double seconds) const {
   Wants wants;
   const double hot_part = std::min(1.0, seconds / kHotPeriod);
   const double cold_part = std::min(1.0, seconds / kColdPeriod);
-  const Bytes returning = swapped_hot_ * hot_part + swapped_cold_ * cold_part;
   const Bytes new_use = std::min(pending_, kTouchRate * seconds);
   wants.zeroing = std::min({pending_zero_, kTouchRate * seconds, untouched()});
-  wants.growth = std::min(new_use + returning, std::max(0.0, free_inside() - wants.zeroing));
+  wants.growth_wanted = new_use + returning(seconds);
+  wants.growth = std::min(wants.growth_wanted, std::max(0.0, free_inside() - wants.zeroing));
   Bytes given = resident_.stale + resident_.zero;
   Bytes untouched_left = untouched() - wants.zeroing;
   wants.reuse = std::min(wants.growth, given);
@@ -142,8 +151,6 @@ Wants Guest::wants(double seconds) const {
       std::clamp(wish_.cache - cache(), 0.0, std::min(kCacheRate * seconds, for_cache));
   wants.cache_reuse = std::min(more_cache, given);
   wants.cache_fresh = more_cache - wants.cache_reuse;
-  wants.touches = new_use + returning + std::min(pending_zero_, kTouchRate * seconds) +
-                  wants.back.in_use() + resident_.hot * hot_part + resident_.cold * cold_part;
   return wants;
 }
 
@@ -186,17 +193,22 @@ Lived Guest::live(const Wants& wants, Bytes frames, double read_part, double swa
   Lived lived;
   lived.read = wants.back.total() * back;
   lived.frames = zeroed + wants.fresh * part + lived.read + cache_fresh;
-  // Whom it waits for: the host for frames and reads, itself for room inside and its own disk.
+  // A guest with one busy thread: what it needs comes in the order of its touches, so it gets as
+  // far as the part that it is given. It waits for the host for frames and reads, for itself for
+  // room inside and its own disk.
   const Bytes urgent_back = wants.back.total() - wants.back.cache;
-  const Bytes host_unmet = (wants.fresh + wants.zeroing) * (1 - part) + urgent_back * (1 - back);
-  const Bytes guest_unmet =
-      std::max(0.0, std::min(pending_ + new_use, kTouchRate * seconds) - wants.growth);
+  const Bytes needed = wants.fresh + wants.zeroing + urgent_back;
+  const Bytes met = (wants.fresh + wants.zeroing) * part + urgent_back * back;
+  // In a step with less than a page to fetch, most often nothing is missed.
+  const double host_part = part_of(needed, kPage) * (1 - part_of(met, needed));
   const double read_time =
       lived.read * (swapped_part / kSwapInRate + (1 - swapped_part) / kUnzipRate);
-  lived.host_stall = std::min(seconds, seconds * part_of(host_unmet, wants.touches) + read_time);
+  lived.host_stall = std::min(seconds, seconds * host_part + read_time);
+  const Bytes growth_wanted = wants.growth_wanted;
+  const double guest_part =
+      part_of(growth_wanted, kPage) * (1 - part_of(wants.growth, growth_wanted));
   lived.guest_stall =
-      std::min(seconds - lived.host_stall,
-               seconds * part_of(guest_unmet, wants.touches) + guest_read / kGuestDiskRate);
+      std::min(seconds - lived.host_stall, seconds * guest_part + guest_read / kGuestDiskRate);
   check();
   return lived;
 }

@@ -33,14 +33,14 @@ struct Held {
 
 // What the guest would touch within one step.
 struct Wants {
-  Bytes growth = 0;       // new use, what comes back from its own swap included
-  Bytes reuse = 0;        // growth out of memory that the host has already given
-  Bytes fresh = 0;        // growth that needs new frames
-  Bytes zeroing = 0;      // the same, at boot
-  Held back;              // paged out, touched: frames and a read; stale: growth
-  Bytes cache_reuse = 0;  // page cache grows with what is there, nobody waits for it
+  Bytes growth_wanted = 0;  // new use, what comes back from its own swap included
+  Bytes growth = 0;         // of it, what there is room for inside
+  Bytes reuse = 0;          // growth out of memory that the host has already given
+  Bytes fresh = 0;          // growth that needs new frames
+  Bytes zeroing = 0;        // the same, at boot
+  Held back;                // paged out, touched: frames and a read; stale: growth
+  Bytes cache_reuse = 0;    // page cache grows with what is there, nobody waits for it
   Bytes cache_fresh = 0;
-  Bytes touches = 0;  // all, those of resident memory included: what a wait is measured against
 
   Bytes frames() const { return fresh + zeroing + back.total() + cache_fresh; }
   Bytes urgent_frames() const { return frames() - cache_fresh; }
@@ -103,6 +103,7 @@ class Guest {
 
  private:
   void check() const;
+  Bytes returning(double seconds) const;
 
   Bytes configured_;
   Bytes swap_size_;

@@ -40,12 +40,11 @@ void Measures::observe() {
     figures_.compressed += vm->zipped_out;
     figures_.swapped_out += vm->swapped_out;
     figures_.paged_in += vm->lived.read;
-    figures_.blocked += vm->order.blocked ? kStep : 0;
-    const Bytes entitled = std::min(to_bytes(vm->plan.allocation.min_bytes), vm->guest.wanted());
+    figures_.blocked += vm->blocked ? kStep : 0;
+    const Bytes entitled =
+        std::min(to_bytes(vm->plan.allocation.min_bytes), vm->guest.wanted()) + vm->plan.overhead;
     const bool waits = vm->lived.host_stall > 0.01 * kStep;
-    if (waits && vm->guest.resident().total() < entitled - kTolerated) {
-      figures_.below_min += kStep / 60;
-    }
+    if (waits && vm->consumed() < entitled - kTolerated) figures_.below_min += kStep / 60;
   }
   free_sum_ += world_.free() * kStep;
   figures_.lowest_free = std::min(figures_.lowest_free, world_.free());

@@ -3,7 +3,8 @@
 //   step        seconds from a step of the recorded demand until 95 % of what the VM touches all
 //               the time is there (or, at boot, zeroed); the worst of the run's steps
 //   stall       seconds that guests spent waiting: for the host (a frame, a page-in), or on their
-//               own swap because the balloon left them too little; summed over VMs
+//               own swap because the balloon left them too little; summed over VMs. A guest counts
+//               as one busy thread that stops at what is missing
 //   overshoot   memory that lies free beyond the host's minFree while VMs lack what they would use
 //               (wanted memory or page cache that was taken away): taken for nothing. GB·s, and its
 //               peak
@@ -13,7 +14,8 @@
 //               second counts once; waiting for the first division included
 //   mean free   what the rule leaves unused: the price of being prepared
 //   paged       bytes moved out and in by the host's pager or kernel, and by guests' own swaps
-//   below min   minutes of VMs that lacked memory while they held less than their min
+//   below min   minutes of VMs that waited for the host while they consumed less than their min (or
+//               what they want, if that is less) and overhead
 #pragma once
 
 #include <vector>
@@ -39,7 +41,7 @@ struct Figures {
   Bytes mean_free = 0;
   Bytes lowest_free = 0;
   double below_min = 0;  // minutes
-  double blocked = 0;    // seconds
+  double blocked = 0;    // seconds of VMs that wanted memory
 };
 
 class Measures {

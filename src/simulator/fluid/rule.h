@@ -47,7 +47,7 @@ struct Order {
   uint64_t target_bytes = ~uint64_t{0};
   uint64_t floor_bytes = ~uint64_t{0};        // paged down to this while the host lacks memory
   uint64_t limit_floor_bytes = ~uint64_t{0};  // paged down to this in any case
-  bool blocked = false;                       // may not grow
+  uint64_t block_above_bytes = ~uint64_t{0};  // gets no frame while it consumes more
   bool bring_back = false;                    // what is swapped out may come back by itself
 };
 

@@ -124,7 +124,7 @@ void World::estimate_active(Vm& vm) const {
 std::vector<Bytes> World::grant(std::span<const Wants> wants) const {
   std::vector<size_t> order;
   for (size_t i = 0; i < wants.size(); ++i) {
-    if (!vms_[i]->order.blocked) order.push_back(i);
+    if (!vms_[i]->blocked) order.push_back(i);
   }
   std::ranges::sort(order, {}, [&](size_t i) { return wants[i].frames(); });
   std::vector<Bytes> granted(wants.size(), 0);
@@ -145,6 +145,11 @@ void World::live() {
     reads += wants.back().back.total() * vm->swapped_part();
   }
   const double read_part = reads > disk_reads_ ? disk_reads_ / reads : 1;
+  for (size_t i = 0; i < vms_.size(); ++i) {
+    // A page more is no reason: pagers take runs, and are at times a little above the floor.
+    const Bytes most = to_bytes(vms_[i]->order.block_above_bytes) + to_bytes(kPageBytes);
+    vms_[i]->blocked = wants[i].frames() > 0 && vms_[i]->consumed() > most;
+  }
   const std::vector<Bytes> granted = grant(wants);
   for (size_t i = 0; i < vms_.size(); ++i) {
     Vm& vm = *vms_[i];

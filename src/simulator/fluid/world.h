@@ -38,6 +38,7 @@ struct Vm {
   Bytes active_estimate = 0;
   // Of the last step.
   Lived lived;
+  bool blocked = false;   // wanted frames, and was above what it may have now
   Bytes waits_for = 0;    // frames that it wanted and did not get
   Bytes zipped_out = 0;   // into the compression cache
   Bytes swapped_out = 0;  // written to the host's swap

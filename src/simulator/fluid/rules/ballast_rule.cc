@@ -85,7 +85,7 @@ Order BallastRule::order(const VmSeen& vm, const engine::VmDecision& decision) c
   if (state_ == HostState::kSoft) order.floor_bytes = decision.soft_floor_bytes;
   if (state_ >= HostState::kHard) order.floor_bytes = target;
   order.limit_floor_bytes = decision.limit_floor_bytes;
-  order.blocked = state_ == HostState::kLow && vm.consumed_bytes > target;
+  if (state_ == HostState::kLow) order.block_above_bytes = target;
   order.bring_back = options_.bring_back && state_ <= HostState::kClear &&
                      vm.active_bytes > vm.configured_bytes / kActivePartMin;
   return order;
