@@ -82,6 +82,22 @@ TEST(Orders, ALimitHoldsInAnyState) {
   vm.check_all();
 }
 
+// A working set above the limit does not outrun the VM's own paging.
+TEST(Orders, ALimitHoldsWhileTheGuestFillsItsMemory) {
+  TestVm vm({.pages = 4096, .options = without_zip()});
+  vm.pager->set_orders({.target_bytes = vm.consumed() + 512 * kPageBytes,
+                        .limit_floor_bytes = vm.consumed() + 512 * kPageBytes});
+  force(vm, HostState::kHigh);
+  const uint64_t limit = vm.consumed() + 512 * kPageBytes;
+  uint64_t most = 0;
+  for (uint32_t page = 0; page < 4096; ++page) {
+    vm.stamp(page, Kind::kRandom);
+    most = std::max(most, vm.consumed());
+  }
+  EXPECT_LE(most, limit + kLimitSlackBytes + 64 * kPageBytes);
+  vm.check_all();
+}
+
 TEST(Orders, TheMinIsLive) {
   TestVm vm({.pages = 512, .options = without_zip()});
   fill(vm, 256);

@@ -61,6 +61,8 @@ struct VmCounters {
 };
 
 inline constexpr uint64_t kNoFloor = ~uint64_t{0};
+// How far a VM may run ahead of its own paging at its limit.
+inline constexpr uint64_t kLimitSlackBytes = uint64_t{1} << 20;
 
 // What the host's policy asks of one VM: bytes of consumption, overhead included, except min.
 struct Orders {
@@ -139,10 +141,15 @@ struct Vm {
   // What it may always keep: its min is memory of the guest, the overhead comes on top.
   uint64_t floor_bytes() const { return orders.min_bytes() + overhead_bytes; }
 
-  // Memory is low and the VM is above its target: it gets no frame until memory is back, or until
-  // its own reclaim has found nothing to take for a while (then it may use what there is).
+  // Memory is low and the VM is above its target, or it is clearly above its limit: it gets no
+  // frame until it has made room itself or, in low, memory is back; or until its own reclaim has
+  // found nothing to take for a while (then it may use what there is).
   bool blocked() const {
-    return ledger.state() == HostState::kLow && !let_pass && consumed() > orders.target_bytes();
+    if (let_pass) return false;
+    const uint64_t consumed = this->consumed();
+    const uint64_t limit = orders.limit_floor_bytes();
+    return (limit < kNoFloor - kLimitSlackBytes && consumed > limit + kLimitSlackBytes) ||
+           (ledger.state() == HostState::kLow && consumed > orders.target_bytes());
   }
   // Charges up to `wanted` frames, at least 1 or none. Returns how many.
   uint32_t charge_frames(uint32_t wanted);

@@ -32,7 +32,7 @@ uint64_t wanted_by(const VmSituation& vm) {
 }
 
 Bound bound_of(const VmSituation& vm, const Claim& claim, uint64_t target) {
-  if (target >= claim.max_bytes) {
+  if (target + kPageBytes > claim.max_bytes) {  // targets are whole pages
     const uint64_t most = max_bytes(vm.allocation, vm.configured_bytes);
     if (wanted_by(vm) < most) return Bound::kWant;
     return most < vm.configured_bytes ? Bound::kLimit : Bound::kMax;
