@@ -199,9 +199,11 @@ class BalloonDoesNotWork(Pressure):
                    "echo UNBOUND $?")
         guest.expect("UNBOUND 0")
         other = self.guest(daemon, "other")  # whose boot alone makes the host short
-        begun = daemon.wait_for_event("balloon.inflating", "stuck", seconds=30)
+        daemon.wait_for_event("balloon.inflating", "stuck", seconds=30)
         other.ready().send(grow(140, "0.1"))
         found = daemon.wait_for_event("balloon.stuck", "stuck", seconds=20)
+        # A host that recovers for a moment stops asking and asks anew: the last time counts.
+        begun = [e for e in daemon.events("balloon.inflating", "stuck") if e["sequence"] < found["sequence"]][-1]
         took = (found["unix_ms"] - begun["unix_ms"]) / 1e3
         self.assertEqual(daemon.vm("stuck")["balloon_state"], "stuck")
         self.assertGreater(took, 4.5)
