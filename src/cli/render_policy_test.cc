@@ -97,7 +97,7 @@ TEST_F(RenderPolicy, WhySaysHowItStandsToItsTarget) {
 
 TEST_F(RenderPolicy, WhyExplainsEveryBalloonCondition) {
   HostReport host = make_observation().now;
-  for (const char* state : {"unreachable", "no driver", "paused", "idle", "inflating", "deflating",
+  for (const char* state : {"unreachable", "no-driver", "paused", "idle", "inflating", "deflating",
                             "stuck", "spared", "full"}) {
     host.vms[0].balloon_state = state;
     const std::string text = render_why(host.vms[0], host, {}, {});

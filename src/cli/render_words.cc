@@ -20,7 +20,7 @@ const char* meaning_of_balloon_state(const std::string& state) {
   constexpr std::array<std::pair<const char*, const char*>, 10> kMeanings = {{
       {"none", "the VM has no balloon device, or ballooning is forbidden"},
       {"unreachable", "QEMU's monitor does not answer; paging is used instead"},
-      {"no driver",
+      {"no-driver",
        "the guest's driver has not shown itself: still booting, or not there; paging "
        "is used instead"},
       {"paused", "the VM is stopped, so its driver cannot work"},

@@ -373,7 +373,11 @@ Status Daemon::start_vm(Arrival& arrival) {
   const pid_t pid = parts.process->pid();
   BALLAST_TRY(auto hold, VcpuHold::open(hold_path(spec.name), pid));
   parts.hold.emplace(std::move(hold));
-  if (taken_over) members_->returned(spec.name, pid);
+  if (taken_over) {
+    members_->returned(spec.name, pid);
+  } else {
+    saved_allocations_.remove(spec.name);  // of an earlier VM of this name that nobody saw die
+  }
   auto created = ServedVm::create(std::move(parts),
                                   taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
                                   host_->ledger(), host_->options(), log_, on_left);

@@ -64,14 +64,13 @@ uint64_t Host::divided_bytes() const {
   return ledger_.budget() - std::min(ledger_.budget(), own_bytes_ + ledger_.stop_level());
 }
 
-Promises Host::promises(const Member* without) const {
+Promises Host::promises() const {
   const uint64_t reserve = (members_.size() + 1) * kReserveBytesPerVm;
   Promises promises{
       .budget = ledger_.budget(),
       .mins = own_bytes_,
       .kept_free = reserve + min_free_bytes(ledger_.budget(), options_.min_free_percent)};
   for (const Member& member : members_) {
-    if (&member == without) continue;
     promises.mins += member.allocation.min_bytes + member.pager->report().overhead_bytes;
     ++promises.vms;
   }
@@ -119,21 +118,23 @@ const Allocation* Host::allocation(const std::string& vm) const {
   return member == nullptr ? nullptr : &member->allocation;
 }
 
-Status Host::check_change(const Member& member, const Allocation& wanted) const {
+Status Host::check_change(const Member& member, const Allocation& wanted, Promises then) const {
   const VmSpec& spec = member.pager->spec();
   BALLAST_TRY_STATUS(check_allocation(spec.name, wanted, spec.configured_bytes));
-  if (wanted.min_bytes > member.allocation.min_bytes) {
-    return admission_.raise_min(spec, member.pager->report().overhead_bytes, wanted.min_bytes,
-                                promises(&member), clock_.now());
-  }
-  return Done{};
+  if (wanted.min_bytes <= member.allocation.min_bytes) return Done{};
+  const uint64_t overhead = member.pager->report().overhead_bytes;
+  then.mins -= wanted.min_bytes + overhead;
+  --then.vms;
+  return admission_.raise_min(spec, overhead, wanted.min_bytes, then, clock_.now());
 }
 
 Status Host::set(const std::string& vm, const AllocationChange& change) {
   Member* member = find(vm);
   if (member == nullptr) return Error{fmt::format("no VM is named {}", vm)};
   const Allocation wanted = apply(member->allocation, change);
-  BALLAST_TRY_STATUS(check_change(*member, wanted));
+  Promises then = promises();
+  then.mins += wanted.min_bytes - member->allocation.min_bytes;
+  BALLAST_TRY_STATUS(check_change(*member, wanted, then));
   // What is above min may have to leave memory.
   const uint64_t swap = member->pager->spec().configured_bytes - wanted.min_bytes;
   if (swap > member->pager->report().swap_reserved_bytes) {

@@ -81,9 +81,10 @@ class Host {
        const machine::Clock& clock, EventSink sink);
   void set_levels();
   uint64_t divided_bytes() const;
-  Promises promises(const Member* without = nullptr) const;
+  Promises promises() const;
   std::vector<VmSituation> situations() const;
-  Status check_change(const Member& member, const Allocation& wanted) const;
+  // `then`: what is promised when this and all other changes are made.
+  Status check_change(const Member& member, const Allocation& wanted, Promises then) const;
   void carry_out(Member& member, const VmReport& report);
   VmReport report_of(const Member& member) const;
   Member* find(const std::string& vm);

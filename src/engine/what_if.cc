@@ -36,9 +36,12 @@ WhatIfAnswer Host::what_if(const WhatIfQuestion& question) const {
     const auto at = std::ranges::find(then, name, &VmSituation::name);
     if (at == then.end()) continue;  // the question was checked against the VMs there are
     const Allocation wanted = apply(at->allocation, change);
-    refuse(check_change(members_[static_cast<size_t>(at - then.begin())], wanted));
     promised.mins += wanted.min_bytes - at->allocation.min_bytes;
     at->allocation = wanted;
+  }
+  // What one gives up another can have: each change is judged beside all the others.
+  for (size_t i = 0; i < members_.size(); ++i) {
+    refuse(check_change(members_[i], then[i].allocation, promised));
   }
   for (const VmSpec& spec : question.add) {
     refuse(admission_.admit(spec, promised, clock_.now()));

@@ -91,7 +91,8 @@ class Ask(EndToEndTest):
         self.assertAlmostEqual(rows["a"]["target_now_bytes"] / rows["b"]["target_now_bytes"], 2, delta=0.1)
         self.assertAlmostEqual(rows["a"]["target_then_bytes"] / rows["b"]["target_then_bytes"], 1, delta=0.05)
         self.assertIn("It would be refused: new1 needs", self.ask(daemon, "whatif", "--add", "300M,min=300M"))
-        self.assertIn("It would be refused: a would need", self.ask(daemon, "whatif", "--set", "a.min=256M"))
+        self.assertIn("It would be refused: a would need", self.ask(daemon, "whatif", "--set", "a.min=256M",
+                                                                        "--set", "b.min=100M"))
         for arguments, status, word in ((("--set", "nobody.min=1M"), 1, "'nobody'"),
                                         (("--set", "c.min=56M"), 1, "limit of 48 MB"), ((), 2, "--add"),
                                         (("--add", "0x128M"), 2, "1 to 1000"), (("--add", "lots"), 2, "lots"),

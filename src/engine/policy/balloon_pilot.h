@@ -11,7 +11,7 @@
 //   over-asked   the guest has less available than it needs to live, or swaps, or takes pages back
 //                by itself: it is given back what it lacks, and its balloon is not grown until it
 //                has had room for a while
-//   no driver    the device never answered (guest booting, no driver): not counted on; probed
+//   no-driver    the device never answered (guest booting, no driver): not counted on; probed
 //   reboot       nothing is in the balloon, and nothing is known of the driver, any more
 #pragma once
 

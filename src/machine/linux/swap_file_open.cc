@@ -194,12 +194,18 @@ Result<uint64_t> SwapFile::kept_bytes(int kept, uint64_t least, uint64_t most) {
 }
 
 Status SwapFile::extend(uint64_t bytes) const {
+  struct stat before {};
+  if (::fstat(file_.get(), &before) != 0) return system_error("swap file");
   int result = 0;
   do {
     result = ::fallocate(file_.get(), 0, 0, static_cast<off_t>(bytes));
   } while (result != 0 && errno == EINTR);
   if (result == 0) return Done{};
-  return system_error(fmt::format("reserve {} in the swap file", format_size(bytes)));
+  const Error refused =
+      system_error(fmt::format("reserve {} in the swap file", format_size(bytes)));
+  // A file system that runs full keeps what it had found until then.
+  if (::ftruncate(file_.get(), before.st_size) != 0) return system_error("shorten the swap file");
+  return refused;
 }
 
 }  // namespace ballast::linux_machine
