@@ -41,6 +41,8 @@ using PageIndex = StrongId<struct PageIndexTag, uint32_t>;  // a PPN; 2^32 pages
 using SwapSlot = StrongId<struct SwapSlotTag, uint32_t>;    // a 4 KiB slot of one VM's swap file
 using VmId = StrongId<struct VmIdTag, uint32_t>;
 
+using FrameIndex = StrongId<struct FrameIndexTag, uint32_t>;  // a frame of one share pool (an MPN)
+
 // Consecutive pages of one VM.
 struct PageRun {
   PageIndex first;
@@ -48,6 +50,14 @@ struct PageRun {
   constexpr PageIndex end() const { return first + count; }
   constexpr bool contains(PageIndex page) const { return page >= first && page < end(); }
   bool operator==(const PageRun&) const = default;
+};
+
+// Consecutive frames of one share pool.
+struct FrameRun {
+  FrameIndex first;
+  uint32_t count = 0;
+  constexpr FrameIndex end() const { return first + count; }
+  bool operator==(const FrameRun&) const = default;
 };
 
 constexpr uint64_t pages_to_bytes(uint64_t pages) { return pages * kPageBytes; }

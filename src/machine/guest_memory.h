@@ -48,8 +48,23 @@ struct Fault {
   bool write = false;  // a hint: under KVM's asynchronous faults reads arrive as writes
 };
 
+// The end of a change of mappings (start_share, start_home).
+struct Remapped {
+  enum class Kind { kShare, kHome };
+  Kind kind = Kind::kShare;
+  PageRun run;
+  // False: nothing was changed: the VM's side refused (a page of the run was given up by the guest
+  // meanwhile, or there are too many mappings).
+  bool done = false;
+  // kShare, done: bit i says that page run.first + i was written between two steps of the VM's
+  // side. The guest has a private copy of it already; writes to it trap like the others'.
+  uint64_t written = 0;
+};
+
 class GuestMemory {
  public:
+  static constexpr uint32_t kRemapPagesMax = 64;  // of one start_share or start_home
+
   virtual ~GuestMemory() = default;
 
   virtual uint32_t page_count() const = 0;
@@ -87,6 +102,30 @@ class GuestMemory {
   virtual bool can_sample() const = 0;
   virtual bool start_sample(std::span<const PageRun> runs) = 0;
   [[nodiscard]] virtual MemoryResult touched(PageRun run, std::span<uint64_t> bits) = 0;
+
+  // Sharing. A page may be mapped to a frame of a share pool instead of its own place in the RAM
+  // file: it is *away*. Reads of it raise nothing; a write raises kSealed, and after unseal() the
+  // kernel gives the guest a private copy: a frame that no call here sees. A page that is away is
+  // not read, installed, discarded or sampled; only unsealed, woken and sent home. Before a guest's
+  // discard of it takes effect the VM's side sends it home by itself; it is a hole then.
+  //
+  // start_share asks for `run` to be mapped to consecutive frames, from `first`, of the pool that
+  // the VM was admitted with. The pages are present, sealed, and hold what the frames hold; they
+  // must not be unsealed until the end is known. Their own frames stay: discard() them afterwards.
+  // start_home asks for pages that are, or may be, away to come back: what the guest has there,
+  // private copies or the pool's frames, is copied into the RAM file and that is mapped; pages that
+  // were not away stay as they are. Afterwards unseal() them. Runs are of at most kRemapPagesMax
+  // pages. Both return false when they cannot be asked now.
+  //
+  // Ends arrive in the order of the requests, by poll_remapped(). Whether requests without an end
+  // (the VM's side connected anew: remaps_lost()) were carried out is unknown; start_home settles
+  // it. Without the ability can_share() is false and nothing of this is used.
+  virtual bool can_share() const { return false; }
+  [[nodiscard]] virtual bool start_share(PageRun /*run*/, FrameIndex /*first*/) { return false; }
+  [[nodiscard]] virtual bool start_home(PageRun /*run*/) { return false; }
+  virtual bool poll_remapped(Remapped& /*end*/) { return false; }
+  // True once after requests were lost; none is under way then.
+  virtual bool remaps_lost() { return false; }
 };
 
 }  // namespace ballast::machine

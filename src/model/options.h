@@ -49,6 +49,12 @@ struct Options {
   // Balloon.
   uint32_t ctl_max_percent = 65;    // Mem.CtlMaxPercent: largest balloon, % of configured size
   bool hard_stops_balloon = false;  // Ballast.HardStopsBalloon: freeze balloons in the hard state
+  // Page sharing. ESX scans a VM in 60 minutes, at most 1024 pages/s, 4 MB/s per GHz:
+  // docs/adr/0013.
+  uint32_t share_force_salting = 2;  // Mem.ShareForceSalting: 0 | 1 | 2
+  uint32_t share_scan_minutes = 10;  // Mem.ShareScanTime: for one pass over a VM; 0 = off
+  uint32_t share_scan_ghz = 16;      // Mem.ShareScanGHz: MB/s per GHz, of the host; 0 = off
+  uint32_t share_rate_max = 8192;    // Mem.ShareRateMax: pages/s of one VM; 0 = off
   // Swap.
   bool bring_back = true;  // Ballast.BringBack: swapped pages return when memory is free (ESX: no)
   VictimChoice victims = VictimChoice::kSecondChance;  // Ballast.Victims: random | second-chance

@@ -29,6 +29,15 @@ struct VmReport {
   uint64_t ballooned_bytes = 0;  // given up by the guest (balloon, free-page reports)
   uint64_t swap_reserved_bytes = 0;
   uint64_t lost_pages = 0;
+  // Page sharing (engine/share). consumed_bytes includes the VM's part of its group's frames.
+  uint64_t shared_bytes = 0;      // guest memory mapped to shared frames
+  uint64_t share_part_bytes = 0;  // its part of those frames, by pages
+  uint64_t share_hints = 0;       // pages whose content is known to the table
+  uint64_t share_scanned = 0;     // pages looked at for sharing, since start
+  uint64_t share_joins = 0;       // pages that gave their frame up for a shared one
+  uint64_t share_breaks = 0;      // shared pages that were written
+  uint64_t share_rate = 0;        // pages/s it is scanned at now
+  std::string share_note;         // why it is not scanned, or in what way; empty: nothing to say
   // How the target came about (engine/policy).
   uint64_t shares = 0;      // the number: presets are resolved
   uint64_t want_bytes = 0;  // what it would consume if it were alone: in use, and some to grow
@@ -73,6 +82,15 @@ struct Reservation {
   uint64_t left_ns = 0;  // until it ends by itself
 };
 
+// One salt group.
+struct ShareGroupReport {
+  std::string name;
+  uint64_t vms = 0;
+  uint64_t common_bytes = 0;  // frames
+  uint64_t shared_bytes = 0;  // guest memory mapped to them
+  uint64_t hints = 0;
+};
+
 struct HostReport {
   uint64_t budget_bytes = 0;  // --memory
   uint64_t consumed_bytes = 0;
@@ -93,6 +111,8 @@ struct HostReport {
   std::string idle_tax_type;  // "flat", "variable"
   uint64_t uptime_ns = 0;
   std::vector<Reservation> reservations;
+  uint64_t share_tables_bytes = 0;  // of daemon_bytes' kind: hash tables and frame counts
+  std::vector<ShareGroupReport> share_groups;
   std::vector<VmReport> vms;
 };
 
