@@ -60,6 +60,8 @@ TEST_F(AgentTest, HandsOverInFirecrackersForm) {
   EXPECT_FALSE(identity.contains("limit_bytes"));
   EXPECT_FALSE(identity.contains("shares"));
   EXPECT_FALSE(identity.contains("balloon_max_bytes"));
+  EXPECT_FALSE(identity.contains("pshare"));
+  EXPECT_FALSE(identity.contains("salt"));
   EXPECT_TRUE(identity["kept"].empty());
   ASSERT_EQ(hand_off.fds.size(), 3U);  // userfaultfd, RAM, discards
   daemon_.send_accept();
@@ -74,20 +76,26 @@ TEST_F(AgentTest, HandsOverTheAllocationThatTheVmHasOfItsOwn) {
   environment["BALLAST_VM_LIMIT"] = "2097152";
   environment["BALLAST_VM_SHARES"] = "high";
   environment["BALLAST_VM_BALLOON_MAX"] = "0";
+  environment["BALLAST_VM_PSHARE"] = "0";
+  environment["BALLAST_VM_SALT"] = "team \"a\"";
   Toucher toucher(environment);
   const HandOff hand_off = map_and_accept(toucher, daemon_, 0, 1024);
   const auto& identity = hand_off.json[0]["ballast"];
   EXPECT_EQ(identity["limit_bytes"], 2097152);
   EXPECT_EQ(identity["shares"], "high");
   EXPECT_EQ(identity["balloon_max_bytes"], 0);
-  toucher.send("env BALLAST_VM_LIMIT");
-  EXPECT_EQ(toucher.reply(), "ok ");
+  EXPECT_EQ(identity["pshare"], false);
+  EXPECT_EQ(identity["salt"], "team \"a\"");
+  for (const char* name : {"BALLAST_VM_LIMIT", "BALLAST_VM_SALT", "BALLAST_VM_PSHARE"}) {
+    toucher.send(std::string("env ") + name);
+    EXPECT_EQ(toucher.reply(), "ok ");
+  }
 }
 
 TEST_F(AgentTest, EmptyVariablesAreUnsetOnes) {
   auto environment = daemon_.environment("vm", kMemoryBytes);
-  for (const char* name :
-       {"BALLAST_VM_LIMIT", "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX", "BALLAST_VM_MIN"}) {
+  for (const char* name : {"BALLAST_VM_LIMIT", "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX",
+                           "BALLAST_VM_MIN", "BALLAST_VM_PSHARE", "BALLAST_VM_SALT"}) {
     environment[name] = "";
   }
   Toucher toucher(environment);
@@ -103,6 +111,8 @@ TEST_F(AgentTest, VariablesThatMakeNoSenseEndTheProcess) {
        std::map<std::string, std::string>{{"BALLAST_VM_MEMORY", ""},
                                           {"BALLAST_VM_LIMIT", "2M"},
                                           {"BALLAST_VM_BALLOON_MAX", "-1"},
+                                          {"BALLAST_VM_PSHARE", "yes"},
+                                          {"BALLAST_VM_SALT", std::string(129, 's')},
                                           {"BALLAST_VM_SHARES", "more than enough for all"}}) {
     auto environment = daemon_.environment("vm", kMemoryBytes);
     environment[name] = value;
@@ -211,7 +221,8 @@ TEST_F(AgentTest, ReconnectsWithEverythingItKeeps) {
   const int tables = memfd_create("t", MFD_CLOEXEC);
   const int arena = memfd_create("a", MFD_CLOEXEC);
   const int swap = memfd_create("s", MFD_CLOEXEC);
-  daemon_.send_accept({tables, arena, swap});
+  const int pool = memfd_create("p", MFD_CLOEXEC);
+  daemon_.send_accept({tables, arena, swap, pool});
   EXPECT_EQ(toucher.reply().substr(0, 3), "ok ");
   const DiscardMap discards(first.fds[2], 1024);
 
@@ -227,11 +238,13 @@ TEST_F(AgentTest, ReconnectsWithEverythingItKeeps) {
     }
     daemon_.accept_agent();
     HandOff again = daemon_.read_hand_off();
-    EXPECT_EQ(again.json[0]["ballast"]["kept"], nlohmann::json({"tables", "arena", "swap"}));
-    ASSERT_EQ(again.fds.size(), 6U);
+    EXPECT_EQ(again.json[0]["ballast"]["kept"],
+              nlohmann::json({"tables", "arena", "swap", "pool"}));
+    ASSERT_EQ(again.fds.size(), 7U);
     EXPECT_TRUE(same_file(again.fds[3], tables));
     EXPECT_TRUE(same_file(again.fds[4], arena));
     EXPECT_TRUE(same_file(again.fds[5], swap));
+    EXPECT_TRUE(same_file(again.fds[6], pool));
     daemon_.send_accept();
     again.wake(again.base(0), kMemoryBytes);
     const Fault fault = again.next_fault();

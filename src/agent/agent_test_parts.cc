@@ -15,12 +15,15 @@
 
 #include <atomic>
 #include <chrono>
+#include <cinttypes>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 namespace ballast::agent_test {
 
@@ -147,6 +150,18 @@ bool Toucher::mapped(uint64_t address) {
   close(fd);
   require(read_it, "pagemap");
   return (entry >> 63) != 0;
+}
+
+size_t Toucher::mappings(uint64_t address, uint64_t bytes) {
+  std::ifstream maps("/proc/" + std::to_string(pid_) + "/maps");
+  size_t count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    uint64_t first = 0;
+    uint64_t last = 0;
+    require(sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64, &first, &last) == 2, "maps");
+    if (first < address + bytes && address < last) ++count;
+  }
+  return count;
 }
 
 HandOff::HandOff(HandOff&& other) noexcept
@@ -317,6 +332,33 @@ void FakeDaemon::send_sample(const std::vector<AgentRange>& ranges) {
                static_cast<uint32_t>(bytes)});
   send_bytes(std::string(reinterpret_cast<const char*>(ranges.data()), bytes));
 }
+
+std::vector<uint32_t> FakeDaemon::read_results(size_t count) {
+  const AgentMessage header = read_header();
+  require(header.kind == kAgentRemapped && header.count == count && header.bytes == count * 4,
+          "no results");
+  std::vector<uint32_t> results(count);
+  read_exactly(agent_, results.data(), header.bytes);
+  return results;
+}
+
+std::vector<uint32_t> FakeDaemon::share(const std::vector<AgentShareRange>& ranges) {
+  const size_t bytes = ranges.size() * sizeof(AgentShareRange);
+  send_header({kAgentMagic, kAgentShare, static_cast<uint32_t>(ranges.size()),
+               static_cast<uint32_t>(bytes)});
+  send_bytes(std::string(reinterpret_cast<const char*>(ranges.data()), bytes));
+  return read_results(ranges.size());
+}
+
+std::vector<uint32_t> FakeDaemon::home(const std::vector<AgentRange>& ranges) {
+  const size_t bytes = ranges.size() * sizeof(AgentRange);
+  send_header({kAgentMagic, kAgentHome, static_cast<uint32_t>(ranges.size()),
+               static_cast<uint32_t>(bytes)});
+  send_bytes(std::string(reinterpret_cast<const char*>(ranges.data()), bytes));
+  return read_results(ranges.size());
+}
+
+int FakeDaemon::release_agent() { return std::exchange(agent_, -1); }
 
 void FakeDaemon::send_bytes(const std::string& bytes) {
   require(

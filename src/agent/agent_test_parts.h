@@ -33,6 +33,10 @@ class Toucher {
   int wait_exit();
   bool running();
   bool mapped(uint64_t address);  // /proc/PID/pagemap bit 63
+  // Of the mappings that it has within the range, as /proc/PID/maps counts them.
+  size_t mappings(uint64_t address, uint64_t bytes);
+  int pid() const { return pid_; }
+  int output() const { return output_; }  // readable when there is a reply
 
  private:
   int pid_ = -1;
@@ -87,9 +91,15 @@ class FakeDaemon {
   void send_accept(const std::vector<int>& fds = {});
   void send_refuse(const std::string& text);
   void send_sample(const std::vector<AgentRange>& ranges);
+  // Both return the results.
+  std::vector<uint32_t> share(const std::vector<AgentShareRange>& ranges);
+  std::vector<uint32_t> home(const std::vector<AgentRange>& ranges);
+  int release_agent();  // the connection is the caller's now
   void send_bytes(const std::string& bytes);
 
  private:
+  std::vector<uint32_t> read_results(size_t count);
+
   std::string directory_;
   std::string path_;
   int listener_ = -1;

@@ -5,11 +5,20 @@
  * TEXT", the page's start punch I OFFSET BYTES   frees that range of the file env NAME "ok VALUE"
  *   fork                   forks a child that punches and exits; "ok STATUS"
  *   threads                "ok N", threads of this process
+ *   advise I ADVICE        madvise of the whole mapping
+ *   zap I PAGE PAGES       madvise(MADV_DONTNEED)
+ *   remove I PAGE PAGES    madvise(MADV_REMOVE)
+ *   storm I PUNCHES        starts a thread that writes, reads and (PUNCHES: every so many
+ *                          accesses) gives up random pages of memory I, which hold zeros
+ *   calm                   ends it; "ok WRITES WRONG": pages that held something else than written
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +66,72 @@ static int fork_and_punch(void) {
   return status;
 }
 
+/* The guest of the storm: page p holds pattern[p] in three places. */
+static struct {
+  pthread_t thread;
+  atomic_bool stop;
+  int memory;
+  unsigned punches;
+  uint64_t writes;
+  uint64_t wrong;
+  uint64_t* pattern;
+} storm;
+static const size_t kPlaces[3] = {511, 0, 200};
+
+static void check_page(size_t page) {
+  const volatile uint64_t* words =
+      (const volatile uint64_t*)(mappings[storm.memory] + page * kPageBytes);
+  for (int i = 0; i < 3; ++i) {
+    if (words[kPlaces[i]] == storm.pattern[page]) continue;
+    ++storm.wrong;
+    fprintf(stderr, "page %zu place %d: %llx, not %llx\n", page, i,
+            (unsigned long long)words[kPlaces[i]], (unsigned long long)storm.pattern[page]);
+    storm.pattern[page] = words[kPlaces[i]];
+  }
+}
+
+static void write_page(size_t page) {
+  volatile uint64_t* words = (volatile uint64_t*)(mappings[storm.memory] + page * kPageBytes);
+  storm.pattern[page] = (uint64_t)(page + 1) << 32 | (uint32_t)++storm.writes;
+  for (int i = 0; i < 3; ++i) words[kPlaces[i]] = storm.pattern[page];
+}
+
+static void* run_storm(void* unused) {
+  const size_t pages = sizes[storm.memory] / kPageBytes;
+  uint64_t random = 88172645463325252u;
+  while (!atomic_load(&storm.stop)) {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    const size_t page = random % pages;
+    check_page(page);
+    if (storm.punches != 0 && (random >> 32) % storm.punches == 0) {
+      if (punch(storm.memory, (long long)(page * kPageBytes), kPageBytes) != 0) abort();
+      storm.pattern[page] = 0;
+    } else if ((random >> 60) < 6) {
+      write_page(page);
+    }
+  }
+  for (size_t page = 0; page < pages; ++page) check_page(page);
+  return unused;
+}
+
+static void start_storm(int i, unsigned punches) {
+  storm.memory = i;
+  storm.punches = punches;
+  storm.writes = 0;
+  storm.wrong = 0;
+  storm.pattern = calloc(sizes[i] / kPageBytes, sizeof(uint64_t));
+  atomic_store(&storm.stop, 0);
+  if (pthread_create(&storm.thread, NULL, run_storm, NULL) != 0) abort();
+}
+
+static void end_storm(void) {
+  atomic_store(&storm.stop, 1);
+  pthread_join(storm.thread, NULL);
+  free(storm.pattern);
+}
+
 int main(void) {
   char line[256];
   char text[128];
@@ -75,7 +150,24 @@ int main(void) {
     } else if (sscanf(line, "read %d %lld", &i, &a) == 2) {
       printf("ok %.100s\n", mappings[i] + a * kPageBytes);
     } else if (sscanf(line, "punch %d %lld %lld", &i, &a, &b) == 3) {
-      printf(punch(i, a, b) == 0 ? "ok\n" : "error %d\n", errno);
+      const int result = punch(i, a, b);
+      printf(result == 0 ? "ok\n" : "error %d\n", errno);
+    } else if (sscanf(line, "advise %d %lld", &i, &a) == 2) {
+      const int result = madvise(mappings[i], sizes[i], (int)a);
+      printf(result == 0 ? "ok\n" : "error %d\n", errno);
+    } else if (sscanf(line, "zap %d %lld %lld", &i, &a, &b) == 3) {
+      const int result =
+          madvise(mappings[i] + a * kPageBytes, (size_t)b * kPageBytes, MADV_DONTNEED);
+      printf(result == 0 ? "ok\n" : "error %d\n", errno);
+    } else if (sscanf(line, "remove %d %lld %lld", &i, &a, &b) == 3) {
+      const int result = madvise(mappings[i] + a * kPageBytes, (size_t)b * kPageBytes, MADV_REMOVE);
+      printf(result == 0 ? "ok\n" : "error %d\n", errno);
+    } else if (sscanf(line, "storm %d %lld", &i, &a) == 2) {
+      start_storm(i, (unsigned)a);
+      printf("ok\n");
+    } else if (strcmp(line, "calm\n") == 0) {
+      end_storm();
+      printf("ok %llu %llu\n", (unsigned long long)storm.writes, (unsigned long long)storm.wrong);
     } else if (sscanf(line, "env %100s", text) == 1) {
       const char* value = getenv(text);
       printf("ok %s\n", value != NULL ? value : "");

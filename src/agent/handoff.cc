@@ -3,9 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,9 +16,9 @@ namespace {
 
 // What the daemon gave to keep, so that its successor gets it back. Touched by whoever reads the
 // socket: the first region's thread, then the agent thread.
-constinit int kept[kKeptMax] = {-1, -1, -1};
+constinit int kept[kKeptMax] = {-1, -1, -1, -1};
 constinit int kept_count = 0;
-constexpr const char* kKeptNames[kKeptMax] = {"tables", "arena", "swap"};
+constexpr const char* kKeptNames[kKeptMax] = {"tables", "arena", "swap", "pool"};
 
 // Text that grows in a fixed buffer; `full` once something did not fit.
 struct Text {
@@ -99,6 +97,11 @@ void write_identity(Text& text, int ram_fd) {
   if (s.balloon_max_bytes != kUnset) {
     text.add(",\"balloon_max_bytes\":%llu", static_cast<unsigned long long>(s.balloon_max_bytes));
   }
+  if (s.pshare >= 0) text.add(",\"pshare\":%s", s.pshare != 0 ? "true" : "false");
+  if (s.salt[0] != '\0') {
+    text.add(",\"salt\":");
+    text.add_quoted(s.salt);
+  }
   text.add(",\"ram_fd\":%d,\"kept\":[", ram_fd);
   for (int i = 0; i < kept_count; ++i) text.add("%s\"%s\"", i == 0 ? "" : ",", kKeptNames[i]);
   text.add("]}");
@@ -156,18 +159,6 @@ bool send_hand_off(int socket, unsigned count) {
   return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(message_text.length);
 }
 
-bool read_exactly(int socket, void* into, size_t bytes) {
-  char* at = static_cast<char*>(into);
-  while (bytes > 0) {
-    const ssize_t got = recv(socket, at, bytes, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    at += got;
-    bytes -= static_cast<size_t>(got);
-  }
-  return true;
-}
-
 // Reads one header and the descriptors that travel with it (there may be none).
 bool read_header(int socket, AgentMessage& header, Descriptors& received) {
   iovec body{&header, sizeof(header)};
@@ -214,54 +205,6 @@ bool take_kept(const AgentMessage& header, const Descriptors& received) {
   return true;
 }
 
-constinit AgentRange ranges[kAgentSampleRangesMax] = {};
-
-bool is_sampleable(const AgentRange& range) {
-  if (range.address % kPageBytes != 0 || range.bytes % kPageBytes != 0 || range.bytes == 0)
-    return false;
-  const unsigned count = region_count.load(std::memory_order_acquire);
-  for (unsigned i = 0; i < count; ++i) {
-    const Region& region = regions[i];
-    if (range.address >= region.address && range.address - region.address < region.size &&
-        range.bytes <= region.size - (range.address - region.address)) {
-      return !region.gone.load(std::memory_order_relaxed);
-    }
-  }
-  return false;
-}
-
-// Drops the page-table entries; the pages stay in their file. Guest RAM is a shared file, or it
-// would not be a region: MADV_DONTNEED cannot lose bytes.
-void zap(unsigned count) {
-  iovec vector[kAgentSampleRangesMax];
-  unsigned used = 0;
-  lock_zapping();
-  for (unsigned i = 0; i < count; ++i) {
-    if (!is_sampleable(ranges[i])) continue;
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): the daemon speaks in addresses.
-    vector[used++] = {reinterpret_cast<void*>(ranges[i].address), ranges[i].bytes};
-  }
-  // One call for all where the kernel allows it for the own process (Linux 6.13); else one call
-  // each.
-  const int self = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
-  const bool all = self >= 0 && used > 0 &&
-                   syscall(SYS_process_madvise, self, vector, used, MADV_DONTNEED, 0) > 0;
-  if (self >= 0) close(self);
-  for (unsigned i = 0; i < used && !all; ++i) {
-    madvise(vector[i].iov_base, vector[i].iov_len, MADV_DONTNEED);
-  }
-  unlock_zapping();
-}
-
-bool serve_sample(int socket, const AgentMessage& header) {
-  if (header.count > kAgentSampleRangesMax || header.bytes != header.count * sizeof(AgentRange) ||
-      !read_exactly(socket, ranges, header.bytes)) {
-    return false;
-  }
-  zap(header.count);
-  return true;
-}
-
 // Takes one message apart. Sets `result` if it is a verdict. False: the connection is of no more
 // use.
 bool take_message(int socket, HandOffResult* result) {
@@ -283,7 +226,7 @@ bool take_message(int socket, HandOffResult* result) {
     result->verdict = Verdict::kRefused;
     return true;
   }
-  return header.kind == kAgentSample && serve_sample(socket, header);
+  return serve_request(socket, header);
 }
 
 int64_t now_ms() {
@@ -293,6 +236,18 @@ int64_t now_ms() {
 }
 
 }  // namespace
+
+bool read_exactly(int socket, void* into, size_t bytes) {
+  char* at = static_cast<char*>(into);
+  while (bytes > 0) {
+    const ssize_t got = recv(socket, at, bytes, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    at += got;
+    bytes -= static_cast<size_t>(got);
+  }
+  return true;
+}
 
 void hand_off(int socket, unsigned count, int timeout_ms, HandOffResult& result) {
   result.verdict = Verdict::kLost;
@@ -307,6 +262,8 @@ void hand_off(int socket, unsigned count, int timeout_ms, HandOffResult& result)
     if (!take_message(socket, &result)) return;
   }
 }
+
+int pool_fd() { return kept_count == kKeptMax ? kept[kKeptMax - 1] : -1; }
 
 bool serve_message(int socket) { return take_message(socket, nullptr); }
 

@@ -34,7 +34,9 @@ using MunmapFunction = int(void*, size_t);
 using FallocateFunction = int(int, int, off_t, off_t);
 constinit std::atomic<MmapFunction*> next_mmap{nullptr};
 constinit std::atomic<MunmapFunction*> next_munmap{nullptr};
+using MadviseFunction = int(void*, size_t, int);
 constinit std::atomic<FallocateFunction*> next_fallocate{nullptr};
+constinit std::atomic<MadviseFunction*> next_madvise{nullptr};
 
 void* real_mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
   if (MmapFunction* function = next(next_mmap, "mmap64")) {
@@ -56,13 +58,20 @@ int real_fallocate(int fd, int mode, off_t offset, off_t length) {
   return static_cast<int>(syscall(SYS_fallocate, fd, mode, offset, length));
 }
 
+int real_madvise(void* address, size_t length, int advice) {
+  if (MadviseFunction* function = next(next_madvise, "madvise")) {
+    return function(address, length, advice);
+  }
+  return static_cast<int>(syscall(SYS_madvise, address, length, advice));
+}
+
 void* watched_mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
   const int caller_errno = errno;
   const bool ram = is_guest_ram(length, protection, flags, fd);
   errno = caller_errno;
   void* mapped = real_mmap(address, length, protection, flags, fd, offset);
   if (!ram || mapped == MAP_FAILED) return mapped;
-  if (!adopt_region(mapped, length, fd, offset)) {
+  if (!adopt_region(mapped, length, protection, flags, fd, offset)) {
     real_munmap(mapped, length);
     errno = ENOMEM;
     return MAP_FAILED;
@@ -73,17 +82,26 @@ void* watched_mmap(void* address, size_t length, int protection, int flags, int 
 
 int watched_fallocate(int fd, int mode, off_t offset, off_t length) {
   const int caller_errno = errno;
-  // Before the punch: from here on a stored copy is void, and the daemon must not put it back.
-  const bool ram = (mode & FALLOC_FL_PUNCH_HOLE) != 0 && mark_discards(fd, offset, length);
+  FileRange range;
+  const bool ram = (mode & FALLOC_FL_PUNCH_HOLE) != 0 && is_ram_range(fd, offset, length, range);
+  errno = caller_errno;
+  if (!ram) return real_fallocate(fd, mode, offset, length);
+  if (!begin_discard(range)) return -1;
   errno = caller_errno;
   const int result = real_fallocate(fd, mode, offset, length);
-  if (ram) {
-    const int result_errno = errno;
-    // After it: what was touched in between, and freed by the punch, is void too.
-    mark_discards(fd, offset, length);
-    notify_discards();
-    errno = result_errno;
+  const int result_errno = errno;
+  end_discard(range);
+  errno = result_errno;
+  return result;
+}
+
+int watched_madvise(void* address, size_t length, int advice) {
+  if (!overlaps_region(reinterpret_cast<uint64_t>(address), length)) {
+    return real_madvise(address, length, advice);
   }
+  const int caller_errno = errno;
+  const int result = advise_ram(address, length, advice);
+  if (result == 0) errno = caller_errno;
   return result;
 }
 
@@ -112,4 +130,8 @@ BALLAST_INTERPOSE int fallocate64(int fd, int mode, off_t offset, off_t length) 
 
 BALLAST_INTERPOSE int fallocate(int fd, int mode, off_t offset, off_t length) {
   return ballast::agent::watched_fallocate(fd, mode, offset, length);
+}
+
+BALLAST_INTERPOSE int madvise(void* address, size_t length, int advice) noexcept {
+  return ballast::agent::watched_madvise(address, length, advice);
 }

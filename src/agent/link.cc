@@ -27,7 +27,7 @@ constexpr int kFirstRetries = 500;  // × 20 ms: a daemon that restarts just now
 int link_fd = -1;
 int wake_fd = -1;  // eventfd: a region waits to be announced
 
-pthread_mutex_t zapping = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t mappings = PTHREAD_MUTEX_INITIALIZER;
 
 // The region that a QEMU thread wants announced.
 enum class Request { kNone, kWaiting, kAccepted, kRefused };
@@ -111,7 +111,7 @@ void reconnect() {
   }
 }
 
-void serve_request() {
+void announce_requested() {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t got = read(wake_fd, &count, sizeof(count));
   if (!has_request()) return;  // a reconnection announced it already
@@ -132,7 +132,7 @@ void* run_agent_thread(void*) {
       reconnect();
       continue;
     }
-    if (waits[1].revents != 0) serve_request();
+    if (waits[1].revents != 0) announce_requested();
   }
   return nullptr;
 }
@@ -213,7 +213,7 @@ void forked_in_child() {
   close(userfault_fd);
 }
 
-void lock_zapping() { pthread_mutex_lock(&zapping); }
-void unlock_zapping() { pthread_mutex_unlock(&zapping); }
+void lock_mappings() { pthread_mutex_lock(&mappings); }
+void unlock_mappings() { pthread_mutex_unlock(&mappings); }
 
 }  // namespace ballast::agent

@@ -70,31 +70,33 @@ int make_userfaultfd() {
   return fd;
 }
 
-bool register_range(uint64_t address, uint64_t bytes) {
-  uffdio_register request{};
-  request.range.start = address;
-  request.range.len = bytes;
-  request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
-  return ioctl(userfault_fd, UFFDIO_REGISTER, &request) == 0;
-}
-
 bool overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes) {
   return a < b + b_bytes && b < a + a_bytes;
 }
 
-// QEMU mapped a piece of known RAM anew in place (it does so after a memory error): only the
-// registration is lost.
-bool is_remapped_piece(const Region& wanted, unsigned count) {
+// The region of which QEMU mapped a piece anew in place (it does so after a memory error), or null.
+const Region* remapped_region(const Region& wanted, unsigned count) {
   for (unsigned i = 0; i < count; ++i) {
     const Region& known = regions[i];
     if (known.device == wanted.device && known.inode == wanted.inode &&
         wanted.address >= known.address &&
         wanted.address + wanted.size <= known.address + known.size &&
         wanted.offset - known.offset == wanted.address - known.address) {
-      return true;
+      return &known;
     }
   }
-  return false;
+  return nullptr;
+}
+
+// The registration is lost, and what the guest had written to pages that were away.
+bool readopt_piece(const Region& known, const Region& piece) {
+  const uint64_t first = known.first_page + (piece.address - known.address) / kPageBytes;
+  lock_mappings();
+  drop_away(known, first, first + piece.size / kPageBytes);
+  const bool registered = register_range(piece.address, piece.size);
+  unlock_mappings();
+  notify_discards();
+  return registered;
 }
 
 // Why this region cannot be taken, written to `text`; empty if it can.
@@ -138,6 +140,9 @@ bool fill_slot(Region& slot, const Region& wanted, int fd) {
   slot.offset = wanted.offset;
   slot.device = wanted.device;
   slot.inode = wanted.inode;
+  slot.protection = wanted.protection;
+  slot.reserve_flag = wanted.reserve_flag;
+  for (int& advice : slot.advice) advice = kNoAdvice;
   slot.first_page = 0;
   for (const Region* before = regions; before != &slot; ++before) {
     slot.first_page += before->size / kPageBytes;
@@ -148,9 +153,7 @@ bool fill_slot(Region& slot, const Region& wanted, int fd) {
 
 bool adopt_locked(const Region& wanted, int fd) {
   const unsigned count = region_count.load(std::memory_order_relaxed);
-  if (count > 0 && is_remapped_piece(wanted, count)) {
-    return register_range(wanted.address, wanted.size);
-  }
+  if (const Region* known = remapped_region(wanted, count)) return readopt_piece(*known, wanted);
   char text[kAgentRefusalBytesMax + 1];
   find_objection(wanted, count, text, sizeof(text));
   if (text[0] != '\0') {
@@ -196,7 +199,7 @@ bool is_guest_ram(size_t length, int protection, int flags, int fd) {
   return file_system.f_type == TMPFS_MAGIC && !is_other_memfd(fd);
 }
 
-bool adopt_region(void* address, size_t length, int fd, off_t offset) {
+bool adopt_region(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
   struct stat status;
   if (fstat(fd, &status) != 0) die("guest RAM's file cannot be examined: %s", strerror(errno));
   Region wanted;
@@ -205,6 +208,8 @@ bool adopt_region(void* address, size_t length, int fd, off_t offset) {
   wanted.offset = static_cast<uint64_t>(offset);
   wanted.device = status.st_dev;
   wanted.inode = status.st_ino;
+  wanted.protection = protection;
+  wanted.reserve_flag = flags & MAP_NORESERVE;
   pthread_mutex_lock(&adopting);
   const bool adopted = adopt_locked(wanted, fd);
   pthread_mutex_unlock(&adopting);
@@ -212,17 +217,54 @@ bool adopt_region(void* address, size_t length, int fd, off_t offset) {
 }
 
 void forget_region(void* address, size_t length) {
+  if (inert.load(std::memory_order_relaxed)) return;
+  const uint64_t start = reinterpret_cast<uint64_t>(address);
   const unsigned count = region_count.load(std::memory_order_acquire);
   for (unsigned i = 0; i < count; ++i) {
-    if (!overlap(reinterpret_cast<uint64_t>(address), length, regions[i].address,
-                 regions[i].size)) {
-      continue;
-    }
-    // A zap in progress ends before the addresses are free for something else.
-    lock_zapping();
-    regions[i].gone.store(true, std::memory_order_relaxed);
-    unlock_zapping();
+    Region& region = regions[i];
+    if (!overlap(start, length, region.address, region.size)) continue;
+    const uint64_t low = start > region.address ? start - region.address : 0;
+    const uint64_t end = start + length - region.address;
+    const uint64_t high = end < region.size ? end : region.size;
+    // A change in progress ends before the addresses are free for something else.
+    lock_mappings();
+    region.gone.store(true, std::memory_order_relaxed);
+    forget_away(region.first_page + low / kPageBytes,
+                region.first_page + (high + kPageBytes - 1) / kPageBytes);
+    unlock_mappings();
   }
+}
+
+const Region* find_region(uint64_t address, uint64_t bytes) {
+  const unsigned count = region_count.load(std::memory_order_acquire);
+  for (unsigned i = 0; i < count; ++i) {
+    const Region& region = regions[i];
+    if (address >= region.address && address - region.address < region.size &&
+        bytes <= region.size - (address - region.address)) {
+      return region.gone.load(std::memory_order_relaxed) ? nullptr : &region;
+    }
+  }
+  return nullptr;
+}
+
+bool overlaps_region(uint64_t address, uint64_t bytes) {
+  const unsigned count = region_count.load(std::memory_order_acquire);
+  if (inert.load(std::memory_order_relaxed)) return false;
+  for (unsigned i = 0; i < count; ++i) {
+    if (!regions[i].gone.load(std::memory_order_relaxed) &&
+        overlap(address, bytes, regions[i].address, regions[i].size)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool register_range(uint64_t address, uint64_t bytes) {
+  uffdio_register request{};
+  request.range.start = address;
+  request.range.len = bytes;
+  request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
+  return ioctl(userfault_fd, UFFDIO_REGISTER, &request) == 0;
 }
 
 }  // namespace ballast::agent

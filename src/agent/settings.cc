@@ -38,6 +38,15 @@ uint64_t read_bytes(const char* variable, uint64_t unless_set) {
   return value;
 }
 
+int read_switch(const char* variable) {
+  const char* text = getenv(variable);
+  if (text == nullptr || *text == '\0') return -1;
+  if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
+    die("%s='%s' is neither 0 nor 1; start the VM through ballast-qemu", variable, text);
+  }
+  return *text - '0';
+}
+
 template <size_t N>
 void read_text(char (&into)[N], const char* variable) {
   const char* text = getenv(variable);
@@ -59,6 +68,8 @@ void read_environment() {
   s.min_bytes = read_bytes("BALLAST_VM_MIN", 0);
   s.limit_bytes = read_bytes("BALLAST_VM_LIMIT", kUnset);
   s.balloon_max_bytes = read_bytes("BALLAST_VM_BALLOON_MAX", kUnset);
+  read_text(s.salt, "BALLAST_VM_SALT");
+  s.pshare = read_switch("BALLAST_VM_PSHARE");
   if (s.name[0] == '\0') die("BALLAST_VM_NAME is not set; start the VM through ballast-qemu");
   if (s.memory_bytes == kUnset) {
     die("BALLAST_VM_MEMORY is not set; start the VM through ballast-qemu");
@@ -79,9 +90,10 @@ const Settings& settings() {
 }
 
 void forget_environment() {
-  for (const char* variable : {"LD_PRELOAD", "BALLAST_SOCKET", "BALLAST_VM_NAME", "BALLAST_VM_UUID",
-                               "BALLAST_VM_MEMORY", "BALLAST_VM_MIN", "BALLAST_VM_LIMIT",
-                               "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX", "BALLAST_QMP"}) {
+  for (const char* variable :
+       {"LD_PRELOAD", "BALLAST_SOCKET", "BALLAST_VM_NAME", "BALLAST_VM_UUID", "BALLAST_VM_MEMORY",
+        "BALLAST_VM_MIN", "BALLAST_VM_LIMIT", "BALLAST_VM_SHARES", "BALLAST_VM_BALLOON_MAX",
+        "BALLAST_VM_SALT", "BALLAST_VM_PSHARE", "BALLAST_QMP"}) {
     unsetenv(variable);
   }
 }
