@@ -69,21 +69,45 @@ Result<size_t> AgentLink::read_some(std::vector<UniqueFd>& descriptors) {
   return static_cast<size_t>(got);
 }
 
+// Takes the message that `bytes` begins with; returns its length, 0 while it is not whole.
+Result<size_t> AgentLink::take_message(std::string_view bytes, Received& received) {
+  AgentMessage message{};
+  std::memcpy(&message, bytes.data(), sizeof(message));
+  if (message.kind == kAgentDiscards && message.bytes == 0) {
+    received.discards = true;
+    return sizeof(message);
+  }
+  if (message.kind != kAgentRemapped) {
+    return Error{fmt::format("the agent sent a message of unknown kind {}", message.kind), EPROTO};
+  }
+  if (awaited_.empty() || message.count != awaited_.front() ||
+      message.bytes != message.count * sizeof(uint32_t)) {
+    return Error{fmt::format("the agent sent {} results ({} bytes) where {} are awaited",
+                             message.count, message.bytes, awaited_.empty() ? 0 : awaited_.front()),
+                 EPROTO};
+  }
+  bytes.remove_prefix(sizeof(message));
+  if (bytes.size() < message.bytes) return size_t{0};
+  const size_t before = received.remapped.size();
+  received.remapped.resize(before + message.count);
+  std::memcpy(&received.remapped[before], bytes.data(), message.bytes);
+  awaited_.pop_front();
+  return sizeof(message) + message.bytes;
+}
+
 Result<AgentLink::Received> AgentLink::receive() {
   Received received;
   std::vector<UniqueFd> descriptors;
   BALLAST_TRY(const size_t got, read_some(descriptors));
   size_t used = 0;
   while (inbox_.size() - used >= sizeof(AgentMessage)) {
-    AgentMessage message{};
-    std::memcpy(&message, inbox_.data() + used, sizeof(message));
-    if (message.magic != kAgentMagic) break;
-    if (message.kind != kAgentDiscards || message.bytes != 0) {
-      return Error{fmt::format("the agent sent a message of unknown kind {}", message.kind),
-                   EPROTO};
-    }
-    received.discards = true;
-    used += sizeof(message);
+    const std::string_view rest = std::string_view(inbox_).substr(used);
+    uint32_t magic = 0;
+    std::memcpy(&magic, rest.data(), sizeof(magic));
+    if (magic != kAgentMagic) break;
+    BALLAST_TRY(const size_t taken, take_message(rest, received));
+    if (taken == 0) break;
+    used += taken;
   }
   inbox_.erase(0, used);
   if (!descriptors.empty() || (!inbox_.empty() && inbox_.front() == '[')) {
@@ -92,6 +116,7 @@ Result<AgentLink::Received> AgentLink::receive() {
     received.hand_off_arrived = true;
     received.hand_off = {std::exchange(inbox_, {}), std::move(descriptors)};
   } else if (!inbox_.empty()) {
+    // The beginning of a message, then.
     const uint32_t magic = kAgentMagic;
     const size_t length = std::min(inbox_.size(), sizeof(magic));
     if (std::memcmp(inbox_.data(), &magic, length) != 0 || inbox_.size() > kInboxBytesMax) {
@@ -160,11 +185,11 @@ bool AgentLink::flush() {
 
 // A stream may take a message in part; its rest goes first, and new requests are dropped until it
 // is out.
-bool AgentLink::send_sample(std::span<const AgentRange> ranges) {
-  BALLAST_CHECK(ranges.size() <= kAgentSampleRangesMax);
+template <typename Range>
+bool AgentLink::send_request(AgentMessageKind kind, std::span<const Range> ranges) {
   if (!flush()) return false;
   if (ranges.empty()) return true;
-  const AgentMessage message = header(kAgentSample, ranges.size(), ranges.size_bytes());
+  const AgentMessage message = header(kind, ranges.size(), ranges.size_bytes());
   std::string bytes(reinterpret_cast<const char*>(&message), sizeof(message));
   bytes.append(reinterpret_cast<const char*>(ranges.data()), ranges.size_bytes());
   ssize_t sent = -1;
@@ -173,6 +198,25 @@ bool AgentLink::send_sample(std::span<const AgentRange> ranges) {
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) return false;
   outbox_ = bytes.substr(static_cast<size_t>(sent));
+  return true;
+}
+
+bool AgentLink::send_sample(std::span<const AgentRange> ranges) {
+  BALLAST_CHECK(ranges.size() <= kAgentSampleRangesMax);
+  return send_request(kAgentSample, ranges);
+}
+
+bool AgentLink::send_share(std::span<const AgentShareRange> ranges) {
+  BALLAST_CHECK(!ranges.empty() && ranges.size() <= kAgentRemapRangesMax);
+  if (!send_request(kAgentShare, ranges)) return false;
+  awaited_.push_back(static_cast<uint32_t>(ranges.size()));
+  return true;
+}
+
+bool AgentLink::send_home(std::span<const AgentRange> ranges) {
+  BALLAST_CHECK(!ranges.empty() && ranges.size() <= kAgentRemapRangesMax);
+  if (!send_request(kAgentHome, ranges)) return false;
+  awaited_.push_back(static_cast<uint32_t>(ranges.size()));
   return true;
 }
 

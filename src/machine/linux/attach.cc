@@ -126,15 +126,28 @@ Status check_discards(const HandOff& hand_off, int fd, const std::vector<FileId>
   return Done{};
 }
 
+// The share pool that came back, if one did. What it holds is judged when it is adopted.
+Result<std::optional<FileId>> identify_pool(const HandOff& hand_off,
+                                            std::span<const UniqueFd> descriptors,
+                                            const std::vector<FileId>& ram) {
+  if (!hand_off.has_pool) return std::optional<FileId>();
+  struct stat info {};
+  if (::fstat(descriptors[hand_off.pool_at].get(), &info) != 0) return system_error("share pool");
+  for (const FileId& other : ram) {
+    if (other == id_of(info)) return refuse("the share pool is a RAM file");
+  }
+  return std::optional(id_of(info));
+}
+
 Status check_mappings(const HandOff& hand_off, const std::vector<FileId>& files,
-                      const VmProcess& process) {
+                      const std::optional<FileId>& pool, const VmProcess& process) {
   const std::string maps = read_text(fmt::format("/proc/{}/maps", process.pid()));
   // Alive after the read: the text is this process's, not that of a later one with the same number.
   if (maps.empty() || !process.is_alive()) return refuse("process {} is gone", process.pid());
   for (size_t i = 0; i < hand_off.regions.size(); ++i) {
     const HandOffRegion& region = hand_off.regions[i];
     const FileId& file = files[region.ram_file];
-    if (!maps_shared(maps, region, file.device, file.inode)) {
+    if (!maps_shared(maps, region, file, pool)) {
       return refuse(
           "process {} does not map RAM file {} shared at {:#x} (region {}, {} bytes, offset {})",
           process.pid(), region.ram_file + 1, region.address, i, region.bytes, region.file_offset);
@@ -145,8 +158,8 @@ Status check_mappings(const HandOff& hand_off, const std::vector<FileId>& files,
 
 }  // namespace
 
-bool maps_shared(const std::string& maps, const HandOffRegion& region, uint64_t device,
-                 uint64_t inode) {
+bool maps_shared(const std::string& maps, const HandOffRegion& region, const FileId& file,
+                 const std::optional<FileId>& pool) {
   uint64_t at = region.address;
   const uint64_t end = region.address + region.bytes;
   std::istringstream lines(maps);
@@ -163,11 +176,15 @@ bool maps_shared(const std::string& maps, const HandOffRegion& region, uint64_t 
       continue;
     }
     if (last <= at) continue;
-    const bool fits =
-        first <= at && offset + (at - first) == region.file_offset + (at - region.address) &&
-        line_inode == inode && major_number == major(device) && minor_number == minor(device) &&
-        flags[0] == 'r' && flags[1] == 'w' && flags[3] == 's';
-    if (!fits) return false;
+    if (first > at || flags[0] != 'r' || flags[1] != 'w') return false;
+    const auto is_of = [&](const FileId& id) {
+      return line_inode == id.inode && major_number == major(id.device) &&
+             minor_number == minor(id.device);
+    };
+    const bool at_home = flags[3] == 's' && is_of(file) &&
+                         offset + (at - first) == region.file_offset + (at - region.address);
+    const bool away = flags[3] == 'p' && pool && is_of(*pool);
+    if (!at_home && !away) return false;
     at = last;
   }
   return at >= end;
@@ -182,7 +199,8 @@ Result<Attachment> attach(HandOffMessage message, const VmProcess& process) {
   const auto ram = std::span(descriptors).subspan(1, hand_off.ram_files);
   BALLAST_TRY(const std::vector<FileId> files, check_ram_files(hand_off, ram));
   BALLAST_TRY_STATUS(check_discards(hand_off, descriptors[hand_off.discards_at].get(), files));
-  BALLAST_TRY_STATUS(check_mappings(hand_off, files, process));
+  BALLAST_TRY(const std::optional<FileId> pool, identify_pool(hand_off, descriptors, files));
+  BALLAST_TRY_STATUS(check_mappings(hand_off, files, pool, process));
   result.ram_ids = files;
   result.uffd = std::move(descriptors[0]);
   for (UniqueFd& file : ram) result.ram_files.push_back(std::move(file));
@@ -192,10 +210,12 @@ Result<Attachment> attach(HandOffMessage message, const VmProcess& process) {
     result.arena = std::move(descriptors[hand_off.arena_at]);
     result.swap = std::move(descriptors[hand_off.swap_at]);
   }
+  if (hand_off.has_pool) result.pool = std::move(descriptors[hand_off.pool_at]);
   return result;
 }
 
-UffdMemory::Parts Attachment::memory_parts(pid_t pid, UffdMemory::Zap zap) {
+UffdMemory::Parts Attachment::memory_parts(pid_t pid, UffdMemory::Zap zap,
+                                           RemapQueue::Senders remap) {
   UffdMemory::Parts parts;
   parts.uffd = std::move(uffd);
   parts.pages = static_cast<uint32_t>(pages_floor(hand_off.spec.configured_bytes));
@@ -207,13 +227,15 @@ UffdMemory::Parts Attachment::memory_parts(pid_t pid, UffdMemory::Zap zap) {
   parts.discards = std::move(discards);
   parts.pagemap.reset(::open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
   parts.zap = std::move(zap);
+  parts.remap = std::move(remap);
   return parts;
 }
 
 Result<size_t> check_continuation(const HandOff& before, const HandOff& now) {
   if (now.spec.name != before.spec.name ||
       now.spec.configured_bytes != before.spec.configured_bytes ||
-      now.spec.allocation.min_bytes != before.spec.allocation.min_bytes) {
+      now.spec.allocation.min_bytes != before.spec.allocation.min_bytes ||
+      now.spec.share_enable != before.spec.share_enable || now.spec.salt != before.spec.salt) {
     return refuse("a later hand-off of VM {} changes who it is", before.spec.name);
   }
   if (now.regions.size() < before.regions.size()) {

@@ -6,21 +6,16 @@
 // that lies can only hurt itself. Any thread; reads /proc, takes well under a millisecond.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "machine/linux/agent_link.h"
+#include "machine/linux/file_id.h"
 #include "machine/linux/hand_off.h"
 #include "machine/linux/uffd_memory.h"
 #include "machine/linux/vm_process.h"
 
 namespace ballast::linux_machine {
-
-// Which file a descriptor means, whoever opened it.
-struct FileId {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  bool operator==(const FileId&) const = default;
-};
 
 struct Attachment {
   HandOff hand_off;
@@ -31,9 +26,11 @@ struct Attachment {
   UniqueFd tables;  // these three are valid if hand_off.has_kept
   UniqueFd arena;
   UniqueFd swap;
+  UniqueFd pool;  // valid if hand_off.has_pool; LinuxSharePool::adopt judges it
 
-  // What UffdMemory::create needs; moves the descriptors out. `pid` for sampling; `zap` as there.
-  UffdMemory::Parts memory_parts(pid_t pid, UffdMemory::Zap zap);
+  // What UffdMemory::create needs; moves the descriptors out. `pid` for sampling and sharing; `zap`
+  // and `remap` as there.
+  UffdMemory::Parts memory_parts(pid_t pid, UffdMemory::Zap zap, RemapQueue::Senders remap = {});
 };
 
 // Validates text and descriptors. `process`: the peer of the connection.
@@ -44,9 +41,10 @@ Result<Attachment> attach(HandOffMessage message, const VmProcess& process);
 Result<size_t> check_continuation(const HandOff& before, const HandOff& now);
 
 // The mappings of one process, as /proc/PID/maps lists them: does it map [address, address + bytes)
-// shared and writable, from file (device, inode) at file_offset? The range may consist of several
-// adjacent mappings. `maps` is the file's text.
-bool maps_shared(const std::string& maps, const HandOffRegion& region, uint64_t device,
-                 uint64_t inode);
+// shared and writable, from `file` at file_offset? The range may consist of several adjacent
+// mappings, and parts of it may be private mappings of `pool`: pages that are away. `maps` is the
+// text of that list.
+bool maps_shared(const std::string& maps, const HandOffRegion& region, const FileId& file,
+                 const std::optional<FileId>& pool);
 
 }  // namespace ballast::linux_machine

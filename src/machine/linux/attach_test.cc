@@ -212,6 +212,36 @@ TEST_F(AttachTest, PrivateMappingIsRefused) {
   EXPECT_THAT(refusal(), HasSubstr("does not map RAM file 1 shared"));
 }
 
+TEST_F(AttachTest, PagesThatAreAwayArePrivateMappingsOfThePool) {
+  const UniqueFd kept(::memfd_create("kept", MFD_CLOEXEC));
+  const UniqueFd pool(::memfd_create("pool", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(pool.get(), 8 * kPageBytes), 0);
+  const auto map_over = [&](uint32_t page, int type, int fd) {
+    EXPECT_NE(
+        ::mmap(guest_->page(page), 2 * kPageBytes, PROT_READ | PROT_WRITE, type | MAP_FIXED, fd, 0),
+        MAP_FAILED);
+  };
+  map_over(3, MAP_PRIVATE, pool.get());
+  EXPECT_THAT(refusal(), HasSubstr("does not map RAM file 1 shared")) << "no pool was kept";
+  replace("\"kept\":[]", R"("kept":["tables","arena","swap","pool"])");
+  for (const int fd : {kept.get(), kept.get(), kept.get(), pool.get()}) descriptors_.push_back(fd);
+  auto attachment = send_and_attach();
+  ASSERT_TRUE(attachment) << attachment.error().message;
+  struct stat theirs {};
+  struct stat ours {};
+  ASSERT_EQ(::fstat(attachment->pool.get(), &theirs), 0);
+  ASSERT_EQ(::fstat(pool.get(), &ours), 0);
+  EXPECT_EQ(theirs.st_ino, ours.st_ino);
+  map_over(3, MAP_PRIVATE, kept.get());
+  EXPECT_THAT(refusal(), HasSubstr("does not map RAM file 1 shared")) << "another file";
+  map_over(3, MAP_SHARED, pool.get());
+  EXPECT_THAT(refusal(), HasSubstr("does not map RAM file 1 shared"))
+      << "the guest writes the pool";
+  map_over(3, MAP_PRIVATE, descriptors_[1]);
+  descriptors_.back() = descriptors_[1];
+  EXPECT_THAT(refusal(), HasSubstr("the share pool is a RAM file"));
+}
+
 TEST_F(AttachTest, AnotherProcessIsNotTheOneThatMaps) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -324,6 +354,42 @@ TEST_F(AttachTest, SamplingRequestsStayWholeWhenTheAgentIsSlow) {
   }
   const size_t whole = sizeof(AgentMessage) + kAgentSampleRangesMax * sizeof(AgentRange);
   EXPECT_EQ(stream.size(), sent * whole);
+}
+
+TEST_F(AttachTest, ResultsOfRemapping) {
+  const auto send_results = [&](uint32_t count, std::vector<uint32_t> errors) {
+    const AgentMessage message{kAgentMagic, kAgentRemapped, count,
+                               static_cast<uint32_t>(errors.size() * sizeof(uint32_t))};
+    std::string bytes(reinterpret_cast<const char*>(&message), sizeof(message));
+    bytes.append(reinterpret_cast<const char*>(errors.data()), message.bytes);
+    // In two parts: a stream may bring it so.
+    send(bytes.substr(0, 18), {});
+    auto part = link_->receive();
+    if (!part) return part.error().message;
+    EXPECT_TRUE(part->remapped.empty());
+    send(bytes.substr(18), {});
+    auto received = link_->receive();
+    if (!received) return received.error().message;
+    EXPECT_EQ(received->remapped, errors);
+    return std::string("good");
+  };
+  const AgentRange range{4096, 4096};
+  const std::array<AgentShareRange, 2> shares{{{4096, 4096, 0}, {8192, 4096, 4096}}};
+  ASSERT_TRUE(link_->send_share(shares));
+  ASSERT_TRUE(link_->send_home(std::span(&range, 1)));
+  EXPECT_EQ(send_results(2, {0, ECANCELED}), "good");
+  EXPECT_EQ(send_results(1, {0}), "good");
+  EXPECT_THAT(send_results(1, {0}), HasSubstr("sent 1 results (4 bytes) where 0 are awaited"));
+}
+
+TEST_F(AttachTest, ResultsThatWereNotAskedFor) {
+  const AgentRange range{4096, 4096};
+  ASSERT_TRUE(link_->send_home(std::span(&range, 1)));
+  const AgentMessage more{kAgentMagic, kAgentRemapped, 2, 8};
+  send(std::string(reinterpret_cast<const char*>(&more), sizeof(more)), {});
+  auto received = link_->receive();
+  ASSERT_FALSE(received);
+  EXPECT_THAT(received.error().message, HasSubstr("2 results (8 bytes) where 1 are awaited"));
 }
 
 TEST_F(AttachTest, ContinuationMayOnlyAdd) {

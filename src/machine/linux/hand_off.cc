@@ -19,6 +19,7 @@ constexpr uint64_t kAddressEnd = uint64_t{1} << 56;
 constexpr size_t kNameLengthMax = 64;
 constexpr size_t kUuidLengthMax = 64;
 constexpr size_t kPathLengthMax = 107;  // sockaddr_un
+constexpr size_t kSaltLengthMax = 128;
 
 template <typename... Arguments>
 Error refuse(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
@@ -107,6 +108,22 @@ Status parse_allocation(const json& ballast, const std::string& where, VmSpec& s
   return good ? good : refuse("{}", good.error().message);
 }
 
+// With whom it may share pages; both members may be missing.
+Status parse_sharing(const json& ballast, const std::string& where, VmSpec& spec) {
+  if (const auto found = ballast.find("pshare"); found != ballast.end()) {
+    if (!found->is_boolean()) return refuse("{}: \"pshare\" is neither true nor false", where);
+    spec.share_enable = found->get<bool>();
+  }
+  if (!ballast.contains("salt")) return Done{};
+  BALLAST_TRY(spec.salt, text_member(ballast, "salt", where));
+  const bool printable =
+      std::ranges::all_of(spec.salt, [](char c) { return c >= ' ' && c <= '~'; });
+  if (spec.salt.size() > kSaltLengthMax || !printable) {
+    return refuse("\"salt\" is more than {} printable ASCII characters", kSaltLengthMax);
+  }
+  return Done{};
+}
+
 Status parse_identity(const json& ballast, HandOff& hand_off) {
   const std::string where = "\"ballast\"";
   BALLAST_TRY(const uint64_t version, number(ballast, "version", where));
@@ -133,6 +150,7 @@ Status parse_identity(const json& ballast, HandOff& hand_off) {
     return refuse("\"memory_bytes\" is {}; 16 TiB less one page is the most",
                   spec.configured_bytes);
   }
+  BALLAST_TRY_STATUS(parse_sharing(ballast, where, spec));
   return parse_allocation(ballast, where, spec);
 }
 
@@ -203,8 +221,8 @@ Status place_descriptors(const json& ballast, size_t descriptors, HandOff& hand_
   }
   hand_off.discards_at = hand_off.ram_files + 1;
   const auto kept = ballast.find("kept");
-  if (kept == ballast.end() || !kept->is_array() || kept->size() > 3) {
-    return refuse("\"kept\" is not an array of at most 3 names");
+  if (kept == ballast.end() || !kept->is_array() || kept->size() > 4) {
+    return refuse("\"kept\" is not an array of at most 4 names");
   }
   uint32_t at = hand_off.discards_at + 1;
   for (const json& name : *kept) {
@@ -212,12 +230,15 @@ Status place_descriptors(const json& ballast, size_t descriptors, HandOff& hand_
     uint32_t* place = text == "tables"  ? &hand_off.tables_at
                       : text == "arena" ? &hand_off.arena_at
                       : text == "swap"  ? &hand_off.swap_at
+                      : text == "pool"  ? &hand_off.pool_at
                                         : nullptr;
-    if (place == nullptr) return refuse("\"kept\" names something else than tables, arena, swap");
+    if (place == nullptr)
+      return refuse("\"kept\" names something else than tables, arena, swap, pool");
     if (*place != 0) return refuse("\"kept\" names \"{}\" twice", text);
     *place = at++;
   }
-  hand_off.has_kept = kept->size() == 3;
+  hand_off.has_kept = hand_off.tables_at != 0 && hand_off.arena_at != 0 && hand_off.swap_at != 0;
+  hand_off.has_pool = hand_off.pool_at != 0;
   if (!kept->empty() && !hand_off.has_kept) {
     return refuse("\"kept\" must name tables, arena and swap, or nothing");
   }

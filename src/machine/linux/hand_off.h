@@ -28,11 +28,13 @@ struct HandOff {
   std::vector<HandOffRegion> regions;  // host ranges do not overlap, nor do ranges of one RAM file
   uint32_t ram_files = 0;
   bool has_kept = false;  // tables, arena and swap came back
+  bool has_pool = false;  // and the share pool
   // Index of each descriptor in the message.
   uint32_t discards_at = 0;
   uint32_t tables_at = 0;
   uint32_t arena_at = 0;
   uint32_t swap_at = 0;
+  uint32_t pool_at = 0;
   // False while QEMU still has regions to map: another hand-off will follow.
   bool is_complete() const;
 };

@@ -107,6 +107,27 @@ TEST(HandOff, KeptDescriptorsAreNamedInOrder) {
   EXPECT_EQ(result->arena_at, 5u);
 }
 
+TEST(HandOff, ThePoolMayBeKeptToo) {
+  const auto result =
+      parse_hand_off(with({"\"kept\":[]", R"("kept":["tables","arena","swap","pool"])"}), 7);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_TRUE(result->has_kept);
+  EXPECT_TRUE(result->has_pool);
+  EXPECT_EQ(result->pool_at, 6u);
+  EXPECT_FALSE(parse_hand_off(kGood, 3)->has_pool);
+}
+
+TEST(HandOff, WithWhomItMayShare) {
+  const auto plain = parse_hand_off(kGood, 3);
+  EXPECT_TRUE(plain->spec.share_enable);
+  EXPECT_EQ(plain->spec.salt, "");
+  const auto result = parse_hand_off(
+      with({"\"min_bytes\":4096", R"("min_bytes":4096,"pshare":false,"salt":"team \"a\"")"}), 3);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_FALSE(result->spec.share_enable);
+  EXPECT_EQ(result->spec.salt, "team \"a\"");
+}
+
 TEST(HandOff, SeveralRegions) {
   auto result = parse_hand_off(two_regions(second_region("8192", "0", 2)), 4);
   ASSERT_TRUE(result) << result.error().message;
@@ -162,6 +183,15 @@ TEST(HandOff, RefusesMembersThatAreWrong) {
       {{"\"ballast\":{", "\"other\":{"}, "lacks the object \"ballast\""},
       {{"\"kept\":[]", "\"kept\":[\"tables\"]"}, "tables, arena and swap, or nothing"},
       {{"\"kept\":[]", "\"kept\":[\"tables\",\"tables\",\"swap\"]"}, "names \"tables\" twice"},
+      {{"\"kept\":[]", "\"kept\":[\"tables\",\"arena\",\"pool\"]"}, "or nothing"},
+      {{"\"kept\":[]", "\"kept\":[1,2,3,4,5]"}, "at most 4 names"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"pshare\":1"}, "\"pshare\" is neither"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"pshare\":\"false\""}, "\"pshare\" is neither"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":7"}, "\"salt\" is not a string"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"a\\u001bb\""}, "128 printable"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"\u00e4\""}, "128 printable"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"" + std::string(129, 's') + "\""},
+       "128 printable"},
       {{"\"kept\":[]", "\"kept\":[\"uffd\"]"}, "something else than"},
       {{"\"kept\":[]", "\"kept\":[7]"}, "something else than"},
       {{"\"kept\":[]", "\"kept\":{}"}, "\"kept\" is not an array"},

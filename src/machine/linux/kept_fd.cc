@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/units.h"
+
 namespace ballast::linux_machine {
 
 Result<UniqueFd> reopen(int fd, int flags, const std::string& what) {
@@ -28,6 +30,28 @@ Status check_kept(int fd, uint64_t bytes, const std::string& what) {
                  EINVAL};
   }
   return Done{};
+}
+
+Result<UniqueFd> make_kept_memfd(const std::string& name, uint64_t bytes) {
+  BALLAST_CHECK(bytes % kPageBytes == 0);
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.valid()) return system_error("create memfd " + name);
+  // 0600: a read-only descriptor in another user's process must not be re-opened read-write through
+  // /proc.
+  if (::fchmod(fd.get(), 0600) != 0 || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0 ||
+      ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return system_error("set up memfd " + name);
+  }
+  return fd;
+}
+
+Result<UniqueFd> take_kept_memfd(UniqueFd kept, uint64_t bytes, const std::string& what) {
+  BALLAST_TRY_STATUS(check_kept(kept.get(), bytes, what));
+  const int seals = ::fcntl(kept.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
+    return Error{"the kept " + what + " is not ours: not a memfd sealed against resizing", EINVAL};
+  }
+  return reopen(kept.get(), O_RDWR, what);
 }
 
 Status seal_size(int fd, const std::string& what) {

@@ -19,6 +19,12 @@ Result<UniqueFd> reopen(int fd, int flags, const std::string& what);
 // daemon, which may do more, overwrite it.
 Status check_kept(int fd, uint64_t bytes, const std::string& what);
 
+// A new sparse memfd for agents to keep: sealed against resizing, closed to other users.
+Result<UniqueFd> make_kept_memfd(const std::string& name, uint64_t bytes);
+// One that came back, by a read-write descriptor of our own; refuses what make_kept_memfd cannot
+// have made with this size.
+Result<UniqueFd> take_kept_memfd(UniqueFd kept, uint64_t bytes, const std::string& what);
+
 // Adds F_SEAL_SHRINK to a memory file so that nobody can truncate it under a mapping (SIGBUS) or a
 // page table; refuses a file that cannot be sealed.
 Status seal_size(int fd, const std::string& what);

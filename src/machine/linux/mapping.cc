@@ -20,7 +20,7 @@ Mapping::~Mapping() {
 Result<Mapping> Mapping::map(int fd, size_t bytes, const std::string& what) {
   Mapping mapping;
   if (bytes == 0) return mapping;
-  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (address == MAP_FAILED) return system_error("map " + what);
   // Best effort: without these the mapping works all the same.
   (void)::madvise(address, bytes, MADV_DONTDUMP);

@@ -80,7 +80,7 @@ uint32_t TestGuest::page_count() const {
   return pages;
 }
 
-std::unique_ptr<UffdMemory> TestGuest::open_memory() const {
+std::unique_ptr<UffdMemory> TestGuest::open_memory(RemapQueue::Senders remap) const {
   UffdMemory::Parts parts;
   parts.uffd = duplicate(uffd_.get());
   parts.pages = page_count();
@@ -97,6 +97,7 @@ std::unique_ptr<UffdMemory> TestGuest::open_memory() const {
     }
     return true;
   };
+  parts.remap = std::move(remap);
   auto memory = UffdMemory::create(std::move(parts));
   return std::move(memory).value();
 }

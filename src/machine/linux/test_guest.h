@@ -21,8 +21,9 @@ class TestGuest {
   TestGuest(const TestGuest&) = delete;
   TestGuest& operator=(const TestGuest&) = delete;
 
-  // Over duplicates of the descriptors; samples by madvise in this process.
-  std::unique_ptr<UffdMemory> open_memory() const;
+  // Over duplicates of the descriptors; samples by madvise in this process. `remap`: who plays the
+  // agent for sharing.
+  std::unique_ptr<UffdMemory> open_memory(RemapQueue::Senders remap = {}) const;
 
   struct Piece {
     UniqueFd file;

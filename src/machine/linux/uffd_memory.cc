@@ -30,9 +30,20 @@ constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;
 // microseconds. A VM that holds this state for longer is treated as dead rather than let it hold
 // the worker.
 constexpr int kRetriesMax = 1000;
+// A thread of the VM that lost its CPU in the middle of such a change needs more than a yield.
+constexpr int kYieldsMax = 100;
+constexpr useconds_t kPauseUs = 100;
 constexpr size_t kFaultsPerRead = 64;
 
 uint64_t bytes_of(uint32_t pages) { return pages_to_bytes(pages); }
+
+void pause_before(int retry) {
+  if (retry < kYieldsMax) {
+    ::sched_yield();
+  } else {
+    ::usleep(kPauseUs);
+  }
+}
 
 }  // namespace
 
@@ -60,6 +71,7 @@ UffdMemory::UffdMemory(Parts parts)
       discards_fd_(std::move(parts.discards)),
       pagemap_(std::move(parts.pagemap)),
       zap_(std::move(parts.zap)),
+      remaps_(std::move(parts.remap)),
       pagemap_buffer_(kPagemapChunk) {}
 
 void UffdMemory::add_region(const Region& region, UniqueFd ram_file) {
@@ -103,9 +115,11 @@ MemoryResult UffdMemory::write_protect(PageRun run, uint64_t mode) {
     request.mode = mode;
     int tries = 0;
     while (::ioctl(uffd_.get(), UFFDIO_WRITEPROTECT, &request) != 0) {
-      if (errno != EAGAIN && errno != EINTR) return gone("UFFDIO_WRITEPROTECT", errno);
-      if (++tries == kRetriesMax) return gone("UFFDIO_WRITEPROTECT", EAGAIN);
-      ::sched_yield();
+      // A page that the agent maps anew, because its guest gives it up, is not registered for a
+      // moment; a write to it that was on its way may still ask for this.
+      const bool passes = errno == EAGAIN || errno == EINTR || (errno == ENOENT && can_share());
+      if (!passes || ++tries == kRetriesMax) return gone("UFFDIO_WRITEPROTECT", errno);
+      pause_before(tries);
     }
   }
   return MemoryResult::kOk;
@@ -347,6 +361,18 @@ bool UffdMemory::start_sample(std::span<const PageRun> runs) {
   return dropped_samples_ == dropped_before;
 }
 
+// One entry per page from `address`. False: the VM died, and last_error() says so.
+bool UffdMemory::read_pagemap(uint64_t address, std::span<uint64_t> entries) {
+  ssize_t got = -1;
+  do {
+    got = ::pread(pagemap_.get(), entries.data(), entries.size_bytes(),
+                  static_cast<off_t>(pages_floor(address) * sizeof(uint64_t)));
+  } while (got < 0 && errno == EINTR);
+  if (got >= 0 && static_cast<size_t>(got) == entries.size_bytes()) return true;
+  gone(got < 0 ? "read of pagemap" : "pagemap ended", got < 0 ? errno : ESRCH);
+  return false;
+}
+
 MemoryResult UffdMemory::touched(PageRun run, std::span<uint64_t> bits) {
   BALLAST_CHECK(bits.size() * 64 >= run.count);
   std::ranges::fill(bits, ~uint64_t{0});
@@ -356,13 +382,8 @@ MemoryResult UffdMemory::touched(PageRun run, std::span<uint64_t> bits) {
   while (next_piece(run, piece)) {
     for (uint32_t done = 0; done < piece.pages;) {
       const uint32_t chunk = std::min(piece.pages - done, kPagemapChunk);
-      const size_t want = chunk * sizeof(uint64_t);
-      const uint64_t at = pages_floor(piece.address) + done;
-      const ssize_t got = ::pread(pagemap_.get(), pagemap_buffer_.data(), want,
-                                  static_cast<off_t>(at * sizeof(uint64_t)));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return gone("read of pagemap", errno);
-      if (static_cast<size_t>(got) != want) return gone("pagemap ended", ESRCH);
+      const auto entries = std::span(pagemap_buffer_).first(chunk);
+      if (!read_pagemap(piece.address + bytes_of(done), entries)) return MemoryResult::kGone;
       for (uint32_t i = 0; i < chunk; ++i) {
         if (pagemap_buffer_[i] & kPagemapPresent) continue;
         const uint32_t bit = piece.first - run_first + done + i;

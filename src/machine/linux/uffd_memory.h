@@ -21,6 +21,7 @@
 
 #include "machine/guest_memory.h"
 #include "machine/linux/mapping.h"
+#include "machine/linux/remap_queue.h"
 #include "machine/linux/unique_fd.h"
 #include "proto/agent_wire.h"
 
@@ -46,8 +47,10 @@ class UffdMemory final : public machine::GuestMemory {
     std::vector<Region> regions;      // in hand-off order
     std::vector<UniqueFd> ram_files;  // kept open as long as the memory
     UniqueFd discards;  // memfd of DiscardHeader + bits, F_SEAL_SHRINK set (attach.h sees to it)
-    UniqueFd pagemap;   // /proc/PID/pagemap, or invalid: no sampling
+    UniqueFd pagemap;   // /proc/PID/pagemap, or invalid: no sampling, no sharing
     Zap zap;            // or empty: no sampling
+    RemapQueue::Senders remap;  // to the agent, which keeps the pool's descriptor; or empty: no
+                                // sharing
   };
   static Result<std::unique_ptr<UffdMemory>> create(Parts parts);
 
@@ -69,6 +72,19 @@ class UffdMemory final : public machine::GuestMemory {
   bool can_sample() const override { return pagemap_.valid() && zap_ != nullptr; }
   bool start_sample(std::span<const PageRun> runs) override;
   [[nodiscard]] machine::MemoryResult touched(PageRun run, std::span<uint64_t> bits) override;
+
+  bool can_share() const override { return pagemap_.valid() && remaps_.usable(); }
+  [[nodiscard]] bool start_share(PageRun run, FrameIndex first) override;
+  [[nodiscard]] bool start_home(PageRun run) override;
+  bool poll_remapped(machine::Remapped& end) override;  // sends what was started, too
+  bool remaps_lost() override { return remaps_.take_lost(); }
+  // Sends what was started: requests of one turn of the worker travel together. Before the worker
+  // sleeps; false if something is left, to be tried again soon.
+  bool flush_remaps() { return remaps_.flush(); }
+  // What the agent answered (AgentLink::Received::remapped).
+  void take_remapped(std::span<const uint32_t> errors) { remaps_.take_results(errors); }
+  // The agent connected anew and will not answer what was asked before.
+  void lose_remaps() { remaps_.lose(); }
 
   // Takes the faults that are there, without waiting; at most faults.size(). Returns how many.
   [[nodiscard]] size_t read_faults(std::span<machine::Fault> faults);
@@ -110,6 +126,8 @@ class UffdMemory final : public machine::GuestMemory {
   machine::InstallResult zero_piece(uint64_t to, uint32_t pages);
   machine::InstallStop stop_for(const char* call, int error_number);
   bool page_of(uint64_t address, PageIndex& page) const;
+  bool read_pagemap(uint64_t address, std::span<uint64_t> entries);
+  uint64_t written_pages(PageRun run);
 
   UniqueFd uffd_;
   uint32_t pages_;
@@ -119,6 +137,7 @@ class UffdMemory final : public machine::GuestMemory {
   Mapping discards_;
   UniqueFd pagemap_;
   Zap zap_;
+  RemapQueue remaps_;
   std::vector<uint64_t> pagemap_buffer_;
   bool nowait_reads_ = true;
   uint32_t last_fault_thread_ = 0;

@@ -21,6 +21,7 @@ using machine::Fault;
 using machine::FaultKind;
 using machine::InstallStop;
 using machine::MemoryResult;
+using machine::Remapped;
 using machine::Sealing;
 
 PageRun run(uint32_t first, uint32_t count) { return {PageIndex(first), count}; }
@@ -280,6 +281,59 @@ TEST_F(UffdMemoryTest, DiscardBitsAreTheSharedOnes) {
   EXPECT_EQ(header.pending, 0u);
   EXPECT_EQ(memory_->discard_bits().size(), 2u);
   EXPECT_EQ(memory_->discard_bits()[1].exchange(0), 0b101u);
+}
+
+TEST_F(UffdMemoryTest, RemappingsBecomeAddresses) {
+  EXPECT_FALSE(memory_->can_share());
+  std::vector<AgentShareRange> shared;
+  std::vector<AgentRange> came;
+  memory_ = guest_->open_memory({[&](std::span<const AgentShareRange> ranges) {
+                                   shared.assign(ranges.begin(), ranges.end());
+                                   return true;
+                                 },
+                                 [&](std::span<const AgentRange> ranges) {
+                                   came.assign(ranges.begin(), ranges.end());
+                                   return true;
+                                 }});
+  if (!memory_->can_share()) GTEST_SKIP() << "/proc/self/pagemap cannot be opened";
+  const auto at = [&](uint32_t page) { return reinterpret_cast<uint64_t>(guest_->page(page)); };
+  ASSERT_EQ(memory_->install_zero(run(kFirst, 3)).installed, 3u);
+  ASSERT_TRUE(memory_->start_share(run(kFirst, 3), FrameIndex(7)));
+  ASSERT_TRUE(memory_->start_share(run(38, 4), FrameIndex(20))) << "refused: two regions";
+  ASSERT_TRUE(memory_->start_home(run(38, 4)));
+  Remapped end;
+  EXPECT_FALSE(memory_->poll_remapped(end));
+  ASSERT_EQ(shared.size(), 1u);
+  EXPECT_EQ(shared[0].address, at(kFirst));
+  EXPECT_EQ(shared[0].bytes, 3 * kPageBytes);
+  EXPECT_EQ(shared[0].pool_offset, 7 * kPageBytes);
+  ASSERT_EQ(came.size(), 2u);
+  EXPECT_EQ(came[0].address, at(38));
+  EXPECT_EQ(came[1].address, at(kFirst));
+  EXPECT_EQ(came[1].bytes, 2 * kPageBytes);
+  // The agent's part, with a write to the second page before any protection.
+  UniqueFd pool(::memfd_create("pool", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(pool.get(), 16 * kPageBytes), 0);
+  ASSERT_NE(::mmap(guest_->page(kFirst), 3 * kPageBytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_FIXED, pool.get(), 0),
+            MAP_FAILED);
+  EXPECT_EQ(load(kFirst) + load(kFirst + 2), 0);
+  *guest_->page(kFirst + 1) = std::byte{1};
+  const std::array<uint32_t, 3> good{};
+  memory_->take_remapped(std::span(good).first(1));
+  ASSERT_TRUE(memory_->poll_remapped(end));
+  EXPECT_EQ(end.run, run(kFirst, 3));
+  EXPECT_TRUE(end.done);
+  EXPECT_EQ(end.written, 0b010u);
+  ASSERT_TRUE(memory_->poll_remapped(end));
+  EXPECT_EQ(end.run, run(38, 4));
+  EXPECT_FALSE(end.done);
+  memory_->take_remapped(std::span(good).first(1));
+  EXPECT_FALSE(memory_->poll_remapped(end)) << "half of it";
+  memory_->take_remapped(std::span(good).first(1));
+  ASSERT_TRUE(memory_->poll_remapped(end));
+  EXPECT_EQ(end.kind, Remapped::Kind::kHome);
+  EXPECT_TRUE(end.done);
 }
 
 TEST(UffdMemoryCreate, RefusesAShortBitmap) {

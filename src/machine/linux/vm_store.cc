@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/units.h"
@@ -10,36 +9,10 @@
 
 namespace ballast::linux_machine {
 
-namespace {
-
-Result<UniqueFd> make_memfd(const std::string& name, size_t bytes) {
-  BALLAST_CHECK(bytes % kPageBytes == 0);
-  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd.valid()) return system_error("create memfd " + name);
-  // 0600: a read-only descriptor in another user's process must not be re-opened read-write through
-  // /proc.
-  if (::fchmod(fd.get(), 0600) != 0 || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0 ||
-      ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return system_error("set up memfd " + name);
-  }
-  return fd;
-}
-
-Result<UniqueFd> take_over(UniqueFd kept, size_t bytes, const std::string& what) {
-  BALLAST_TRY_STATUS(check_kept(kept.get(), bytes, what));
-  const int seals = ::fcntl(kept.get(), F_GET_SEALS);
-  if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
-    return Error{"the kept " + what + " is not ours: not a memfd sealed against resizing", EINVAL};
-  }
-  return reopen(kept.get(), O_RDWR, what);
-}
-
-}  // namespace
-
 Result<std::unique_ptr<MemfdStore>> MemfdStore::create(const std::string& name, size_t tables_bytes,
                                                        size_t arena_bytes) {
-  BALLAST_TRY(UniqueFd tables, make_memfd("ballast-tables-" + name, tables_bytes));
-  BALLAST_TRY(UniqueFd arena, make_memfd("ballast-arena-" + name, arena_bytes));
+  BALLAST_TRY(UniqueFd tables, make_kept_memfd("ballast-tables-" + name, tables_bytes));
+  BALLAST_TRY(UniqueFd arena, make_kept_memfd("ballast-arena-" + name, arena_bytes));
   return map(std::move(tables), std::move(arena), tables_bytes, arena_bytes);
 }
 
@@ -51,8 +24,8 @@ Result<std::unique_ptr<MemfdStore>> MemfdStore::adopt(UniqueFd tables, UniqueFd 
       first.st_ino == second.st_ino && first.st_dev == second.st_dev) {
     return Error{"the kept tables and arena are one and the same file", EINVAL};
   }
-  BALLAST_TRY(UniqueFd tables_fd, take_over(std::move(tables), tables_bytes, "tables"));
-  BALLAST_TRY(UniqueFd arena_fd, take_over(std::move(arena), arena_bytes, "arena"));
+  BALLAST_TRY(UniqueFd tables_fd, take_kept_memfd(std::move(tables), tables_bytes, "tables"));
+  BALLAST_TRY(UniqueFd arena_fd, take_kept_memfd(std::move(arena), arena_bytes, "arena"));
   return map(std::move(tables_fd), std::move(arena_fd), tables_bytes, arena_bytes);
 }
 
