@@ -172,6 +172,16 @@ std::unique_ptr<MemoryUnderTest> make_memory(std::string& why_not) {
   return std::make_unique<LinuxMemoryUnderTest>(std::move(guest));
 }
 
+// Requests to share are carried out by the library in QEMU, which this guest does without.
+std::unique_ptr<MemoryUnderTest> make_share_memory(std::string& why_not) {
+  auto machine = make_memory(why_not);
+  if (machine && !machine->memory().can_share()) {
+    why_not = "the VM's side cannot share";
+    return nullptr;
+  }
+  return machine;
+}
+
 std::unique_ptr<SwapUnderTest> make_swap(std::string& why_not) {
   auto file = SwapFile::create("/var/tmp", "contract", pages_to_bytes(kSlots));
   if (!file) {

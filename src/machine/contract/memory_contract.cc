@@ -1,75 +1,20 @@
 // The promises of machine/guest_memory.h.
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <vector>
 
-#include "machine/contract/under_test.h"
+#include "machine/contract/memory_fixture.h"
 
 namespace ballast::machine::contract {
 namespace {
 
-std::vector<std::byte> pages_of(std::initializer_list<uint64_t> values) {
-  std::vector<std::byte> bytes(values.size() * kPageBytes);
-  size_t at = 0;
-  for (const uint64_t value : values) {
-    for (size_t word = 0; word < kPageBytes; word += 8) std::memcpy(&bytes[at + word], &value, 8);
-    at += kPageBytes;
-  }
-  return bytes;
-}
-
-class GuestMemoryContract : public testing::Test {
+class GuestMemoryContract : public MemoryFixture {
  protected:
   void SetUp() override {
     std::string why_not;
     machine_ = make_memory(why_not);
     if (!machine_) GTEST_SKIP() << why_not;
   }
-
-  GuestMemory& memory() { return machine_->memory(); }
-  std::vector<PageRun> present() {
-    std::vector<PageRun> runs;
-    EXPECT_EQ(memory().find_present({PageIndex(0), kPages}, runs), MemoryResult::kOk);
-    return runs;
-  }
-  uint64_t peek(PageIndex page) {
-    std::vector<std::byte> bytes(kPageBytes);
-    EXPECT_EQ(memory().read({page, 1}, bytes), MemoryResult::kOk);
-    uint64_t first = 0;
-    std::memcpy(&first, bytes.data(), 8);
-    return first;
-  }
-  // A kRetry is allowed at any time.
-  void must_install(PageRun run, std::span<const std::byte> contents,
-                    Sealing sealing = Sealing::kWritable) {
-    for (uint32_t done = 0; done < run.count;) {
-      const auto result = memory().install({run.first + done, run.count - done},
-                                           contents.subspan(size_t{done} * kPageBytes), sealing);
-      done += result.installed;
-      ASSERT_TRUE(result.stop == InstallStop::kDone || result.stop == InstallStop::kRetry);
-    }
-  }
-  void must_install_zero(PageRun run) {
-    for (uint32_t done = 0; done < run.count;) {
-      const auto result = memory().install_zero({run.first + done, run.count - done});
-      done += result.installed;
-      ASSERT_TRUE(result.stop == InstallStop::kDone || result.stop == InstallStop::kRetry);
-    }
-  }
-  void expect_fault(PageIndex page, FaultKind kind) {
-    const auto fault = machine_->next_fault();
-    ASSERT_TRUE(fault.has_value()) << "no event for page " << page.raw();
-    EXPECT_EQ(fault->page, page);
-    EXPECT_EQ(fault->kind, kind);
-  }
-  void expect_read(int vcpu, PageIndex page, uint64_t value) {
-    machine_->begin_read(vcpu, page);
-    ASSERT_TRUE(machine_->ends(vcpu)) << "page " << page.raw();
-    EXPECT_EQ(machine_->value_read(vcpu), value);
-  }
-
-  std::unique_ptr<MemoryUnderTest> machine_;
 };
 
 TEST_F(GuestMemoryContract, StartsAsHolesAndReadingKeepsThem) {

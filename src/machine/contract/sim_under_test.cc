@@ -14,7 +14,9 @@ using sim::SimWorld;
 
 class SimMemoryUnderTest final : public MemoryUnderTest {
  public:
-  SimMemoryUnderTest() : memory_(world_, 1, options()) {}
+  explicit SimMemoryUnderTest(bool shares) : memory_(world_, 1, options()), shares_(shares) {
+    if (shares) memory_.set_pool(pool_);
+  }
 
   GuestMemory& memory() override { return memory_; }
   void begin_read(int vcpu, PageIndex page) override { access_[vcpu] = {true, false, page, 0}; }
@@ -42,6 +44,16 @@ class SimMemoryUnderTest final : public MemoryUnderTest {
     memory_.set_discard_bit(page);
   }
   void let_time_pass() override { world_.advance(kMillisecond); }
+  SharePool* pool() override { return shares_ ? &pool_ : nullptr; }
+  bool slip_in(int vcpu, PageIndex page, uint64_t value) override {
+    for (int us = 0; us < 1000 && !memory_.away(page); ++us) {
+      world_.advance(kMicrosecond);
+      memory_.step_remaps();
+    }
+    begin_write(vcpu, page, value);
+    step();
+    return !access_[vcpu].open;
+  }
 
  private:
   struct Access {
@@ -54,6 +66,7 @@ class SimMemoryUnderTest final : public MemoryUnderTest {
     sim::SimMemoryOptions options;
     options.page_count = kPages;
     options.retries = 100;
+    options.busy_remaps = 100;
     return options;
   }
   void step() {
@@ -72,7 +85,9 @@ class SimMemoryUnderTest final : public MemoryUnderTest {
   }
 
   SimWorld world_{42};
+  sim::SimSharePool pool_{world_, 1, kFrames};
   sim::SimGuestMemory memory_;
+  const bool shares_;
   Access access_[2];
 };
 
@@ -108,7 +123,10 @@ class SimStoreUnderTest final : public StoreUnderTest {
 }  // namespace
 
 std::unique_ptr<MemoryUnderTest> make_memory(std::string&) {
-  return std::make_unique<SimMemoryUnderTest>();
+  return std::make_unique<SimMemoryUnderTest>(false);
+}
+std::unique_ptr<MemoryUnderTest> make_share_memory(std::string&) {
+  return std::make_unique<SimMemoryUnderTest>(true);
 }
 std::unique_ptr<SwapUnderTest> make_swap(std::string&) {
   return std::make_unique<SimSwapUnderTest>();

@@ -1,5 +1,5 @@
-// What a machine offers to the contract suite: one fresh VM of 256 pages, its vCPUs, swap device
-// and store.
+// What a machine offers to the contract suite: one fresh VM of 256 pages, its vCPUs, a share
+// pool of 128 frames, swap device and store.
 //
 // Link exactly one *_under_test.cc. "Soon" is at most a few seconds on a real machine, a few steps
 // on the simulated one.
@@ -10,12 +10,14 @@
 #include <string>
 
 #include "machine/guest_memory.h"
+#include "machine/share_pool.h"
 #include "machine/swap_device.h"
 #include "machine/vm_store.h"
 
 namespace ballast::machine::contract {
 
 inline constexpr uint32_t kPages = 256;
+inline constexpr uint32_t kFrames = 128;
 inline constexpr uint32_t kSlots = 128;
 inline constexpr size_t kTablesBytes = 4 * kPageBytes;
 inline constexpr size_t kArenaBytes = 64 * kPageBytes;
@@ -36,8 +38,14 @@ class MemoryUnderTest {
   virtual std::optional<Fault> next_fault() = 0;
   // What the VM's side does for a balloon: bit, free the frame, bit.
   virtual void guest_discards(PageIndex page) = 0;
-  // Lets asynchronous work (sampling) happen.
+  // Lets asynchronous work (sampling, remapping) happen.
   virtual void let_time_pass() = 0;
+
+  // For a VM from make_share_memory: the pool that it was admitted with.
+  virtual SharePool* pool() { return nullptr; }
+  // The vCPU writes between two steps of the VM's side, which was asked to share the page. False,
+  // and nothing was written: this machine cannot be made to.
+  virtual bool slip_in(int /*vcpu*/, PageIndex /*page*/, uint64_t /*value*/) { return false; }
 };
 
 class SwapUnderTest {
@@ -59,6 +67,7 @@ class StoreUnderTest {
 
 // Null, with a reason for the SKIP, where this host cannot.
 std::unique_ptr<MemoryUnderTest> make_memory(std::string& why_not);
+std::unique_ptr<MemoryUnderTest> make_share_memory(std::string& why_not);
 std::unique_ptr<SwapUnderTest> make_swap(std::string& why_not);
 std::unique_ptr<StoreUnderTest> make_store(std::string& why_not);
 

@@ -22,9 +22,13 @@ SimGuestMemory::SimGuestMemory(SimWorld& world, uint32_t vm, SimMemoryOptions op
       vm_(vm),
       options_(options),
       pages_(options.page_count),
-      discard_bits_((options.page_count + 63) / 64) {}
+      discard_bits_((options.page_count + 63) / 64),
+      life_(world.life()) {}
 
-SimGuestMemory::~SimGuestMemory() { world_.frames_changed(-int64_t{frames_}); }
+SimGuestMemory::~SimGuestMemory() {
+  die();
+  world_.frames_changed(-int64_t{frames_});
+}
 
 void SimGuestMemory::check_run(PageRun run) const {
   BALLAST_CHECK_THAT(run.count > 0 && run.first.raw() < options_.page_count &&
@@ -37,12 +41,14 @@ bool SimGuestMemory::enter(const char* what, PageRun run, bool file_call) {
   if (world_.abandoned()) return true;
   world_.note(what, vm_, run.first.raw(), run.count);
   world_.point();
+  step_remaps();
   return dead_ && !(file_call && options_.reads_survive_death);
 }
 
 void SimGuestMemory::add_frame(Page& page) {
   page.frame = std::make_unique_for_overwrite<std::byte[]>(kPageBytes);
   page.sample = Sample::kNone;
+  page.released = false;
   ++frames_;
   world_.frames_changed(1);
 }
@@ -75,7 +81,8 @@ void SimGuestMemory::raise(Fault fault) {
 MemoryResult SimGuestMemory::seal(PageRun run) {
   if (enter("seal", run)) return world_.abandoned() ? MemoryResult::kOk : MemoryResult::kGone;
   for (PageIndex at = run.first; at < run.end(); ++at) {
-    page(at).sealed = !(world_.bugs.seal_leaks && world_.random().chance(200));
+    bool& sealed = page(at).away ? page(at).away->sealed : page(at).sealed;
+    sealed = !(world_.bugs.seal_leaks && world_.random().chance(200));
     world_.point(50);
   }
   return MemoryResult::kOk;
@@ -84,7 +91,8 @@ MemoryResult SimGuestMemory::seal(PageRun run) {
 MemoryResult SimGuestMemory::unseal(PageRun run) {
   if (enter("unseal", run)) return world_.abandoned() ? MemoryResult::kOk : MemoryResult::kGone;
   for (PageIndex at = run.first; at < run.end(); ++at) {
-    page(at).sealed = false;
+    check_settled(at, "unsealed", false);
+    (page(at).away ? page(at).away->sealed : page(at).sealed) = false;
     world_.point(50);
   }
   wake_sleepers(run);
@@ -122,6 +130,7 @@ MemoryResult SimGuestMemory::discard(PageRun run) {
     return world_.abandoned() ? MemoryResult::kOk : MemoryResult::kGone;
   }
   for (PageIndex at = run.first; at < run.end(); ++at) {
+    check_settled(at, "discarded", true);
     drop_frame(page(at));
     world_.point(50);
   }
@@ -137,7 +146,7 @@ InstallResult SimGuestMemory::install_pages(PageRun run, std::span<const std::by
       return result;
     }
     Page& to = page(run.first + i);
-    if (to.frame) {
+    if (refuses_install(run.first + i) || to.frame) {
       result.stop = InstallStop::kAlreadyPresent;
       return result;
     }
@@ -227,7 +236,7 @@ void SimGuestMemory::arm_samples() {
   std::erase_if(pending_samples_, [this](const PendingSample& sample) {
     if (sample.ready > world_.peek()) return false;
     for (PageIndex at = sample.run.first; at < sample.run.end(); ++at) {
-      if (page(at).frame) page(at).sample = Sample::kArmed;
+      if (page(at).frame && !page(at).away) page(at).sample = Sample::kArmed;
     }
     return true;
   });
@@ -249,12 +258,14 @@ MemoryResult SimGuestMemory::touched(PageRun run, std::span<uint64_t> bits) {
 
 std::byte* SimGuestMemory::touch(uint32_t vcpu, PageIndex index, bool write) {
   BALLAST_CHECK(!asleep(vcpu) && index.raw() < options_.page_count);
+  step_remaps();
   if (!pending_samples_.empty()) arm_samples();
   Page& to = page(index);
   const auto intent = std::find(write_intent_.begin(), write_intent_.end(), vcpu);
   const bool as_write = write || intent != write_intent_.end();
-  if (to.frame == nullptr || (as_write && to.sealed)) {
-    const FaultKind kind = to.frame == nullptr ? FaultKind::kMissing : FaultKind::kSealed;
+  const bool missing = to.frame == nullptr && !to.away;
+  if (missing || (as_write && (to.away ? to.away->sealed : to.sealed))) {
+    const FaultKind kind = missing ? FaultKind::kMissing : FaultKind::kSealed;
     if (options_.async_faults && intent == write_intent_.end()) write_intent_.push_back(vcpu);
     sleepers_.push_back({vcpu, index});
     raise({index, kind, as_write || options_.async_faults});
@@ -262,6 +273,7 @@ std::byte* SimGuestMemory::touch(uint32_t vcpu, PageIndex index, bool write) {
     return nullptr;
   }
   if (intent != write_intent_.end()) write_intent_.erase(intent);
+  if (to.away) return touch_away(*to.away, as_write);
   if (to.sample == Sample::kArmed) to.sample = Sample::kTouched;
   return to.frame.get();
 }
@@ -276,12 +288,21 @@ std::optional<PageIndex> SimGuestMemory::waits_for(uint32_t vcpu) const {
 }
 
 void SimGuestMemory::release(PageIndex index) {
+  // Remapping and the guest's discards exclude each other.
+  for (Remap& remap : remaps_) {
+    if (remap.begun()) finish(remap);
+  }
+  if (away(index)) bring_home(page(index));
   drop_frame(page(index));
+  page(index).released = true;
+  note_given_up(index);
   world_.note("release", vm_, index.raw());
 }
 
 void SimGuestMemory::set_discard_bit(PageIndex index) {
   discard_bits_[index.raw() / 64].fetch_or(uint64_t{1} << (index.raw() % 64));
+  if (away(index)) page(index).away->given_up = true;
+  note_given_up(index);
 }
 
 std::vector<Fault> SimGuestMemory::take_faults(size_t limit) {

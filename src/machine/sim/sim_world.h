@@ -23,11 +23,12 @@ struct DaemonKilled {};
 
 // Breaches of the contract, for proving that the judges would notice. All off in honest runs.
 struct SimMachineBugs {
-  bool seal_leaks = false;    // some writes to sealed pages do not trap
-  bool stale_slots = false;   // some reads return what the slot held before
-  bool lost_wakes = false;    // some installs forget to wake
-  bool dirty_frames = false;  // some zeroed pages show another VM's old frame
-  bool arena_flips = false;   // bytes behind the arena change by themselves
+  bool seal_leaks = false;     // some writes to sealed pages do not trap
+  bool stale_slots = false;    // some reads return what the slot held before
+  bool lost_wakes = false;     // some installs forget to wake
+  bool dirty_frames = false;   // some zeroed pages show another VM's old frame
+  bool arena_flips = false;    // bytes behind the arena change by themselves
+  bool shared_writes = false;  // some writes to shared pages change the frame
 };
 
 class SimWorld final : public Clock {
@@ -52,7 +53,12 @@ class SimWorld final : public Clock {
     throw DaemonKilled{};
   }
   bool abandoned() const { return abandoned_; }
-  void adopt() { abandoned_ = false; }
+  void adopt() {
+    abandoned_ = false;
+    ++life_;
+  }
+  // Differs from daemon to daemon: what was asked of the VMs' side dies with the one that asked.
+  uint64_t life() const { return life_; }
 
   Random& random() { return random_; }
   // Zero when misbehaviour was stopped.
@@ -82,6 +88,7 @@ class SimWorld final : public Clock {
   mutable Nanoseconds now_ = kMillisecond;
   std::function<void()> hook_;
   bool abandoned_ = false;
+  uint64_t life_ = 0;
   bool honest_ = false;
   bool print_ = false;
   int64_t frames_ = 0;
