@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "base/units.h"
+#include "model/salt.h"
 #include "proto/control.h"
 #include "proto/control_requests.h"
 
@@ -86,6 +87,14 @@ Result<uint64_t> parse_balloon_max(const std::string& option, const std::string&
   auto bytes = parse_megabytes(option, text);
   if (!bytes) return Error{bytes.error().message + ", or default"};
   return bytes;
+}
+
+Result<std::string> parse_salt(const std::string& option, const std::string& text) {
+  if (text == "none") return std::string();
+  if (const Status good = check_salt(text); !good) {
+    return Error{fmt::format("{}: {}, or none", option, good.error().message)};
+  }
+  return text;
 }
 
 Result<uint64_t> parse_duration(const std::string& option, const std::string& text) {

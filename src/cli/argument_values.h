@@ -17,6 +17,8 @@ Result<uint64_t> parse_megabytes(const std::string& option, const std::string& t
 Result<uint64_t> parse_limit(const std::string& option, const std::string& text);
 // The same, or "default" for the host's Mem.CtlMaxPercent.
 Result<uint64_t> parse_balloon_max(const std::string& option, const std::string& text);
+// A salt, or "none": empty.
+Result<std::string> parse_salt(const std::string& option, const std::string& text);
 // "90s", "10m", "2h", "1d", as seconds.
 Result<uint64_t> parse_duration(const std::string& option, const std::string& text);
 bool is_uuid(const std::string& text);

@@ -131,5 +131,18 @@ TEST(ArgumentValues, SettingsThatMakeNoSenseAreRefused) {
   }
 }
 
+TEST(ParseSalt, TakesSaltsAndNone) {
+  EXPECT_EQ(*parse_salt("--salt", "web"), "web");
+  EXPECT_EQ(*parse_salt("--salt", "none"), "");
+  for (const char* text : {"", "two words", "sch\xc3\xb6n"}) {
+    const auto salt = parse_salt("--salt", text);
+    ASSERT_FALSE(salt) << text;
+    EXPECT_EQ(salt.error().message,
+              fmt::format("--salt: a salt of {} bytes is refused: 1 to 128 printable ASCII "
+                          "characters without blanks are needed, or none",
+                          std::string(text).size()));
+  }
+}
+
 }  // namespace
 }  // namespace ballast::cli

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "model/power_on.h"
 #include "model/vm_spec.h"
 #include "model/what_if.h"
 
@@ -33,7 +34,7 @@ struct EventsArguments {
 };
 struct SetArguments {
   std::string vm;
-  AllocationChange change;  // of something
+  VmChange change;  // of something
 };
 struct WhatIfArguments {
   WhatIfQuestion question;  // about something; added VMs have no names yet

@@ -12,20 +12,27 @@ constexpr const char* kRunExamples =
     "By default it has no min, no limit and normal shares. Shares low, normal and high are 5, 10 "
     "and\n"
     "20 for each MB of its memory.\n"
+    "VMs with the same salt share equal pages; one without a salt shares with no other VM, unless\n"
+    "the option Mem.ShareForceSalting says so.\n"
     "Everything after -- goes to QEMU as it is; '-m' is added when it is not there.\n"
     "Refused at once when the daemon has no room for the VM, with the numbers.\n"
     "Examples:\n"
     "  ballast run --name web1 --memory 2G -- -enable-kvm -drive file=web1.qcow2 -nographic\n"
     "  ballast run --name db --memory 8G --min 4G --shares high -- $(cat db.args)\n"
-    "  ballast run --name build --memory 8G --limit 3G --shares low -- -drive file=build.qcow2";
+    "  ballast run --name build --memory 8G --limit 3G --shares low -- -drive file=build.qcow2\n"
+    "  ballast run --name vdi7 --memory 4G --salt vdi -- -drive file=vdi7.qcow2";
 constexpr const char* kSetExamples =
     "What is not named stays as it is. All of the change is made, or nothing. Shares low, normal "
     "and\n"
     "high are 5, 10 and 20 for each MB of its memory.\n"
+    "Salt and page sharing take effect when the VM is powered on next. They are kept, and win "
+    "over\n"
+    "what it is started with, until --salt none and --pshare default.\n"
     "Examples:\n"
     "  ballast set web1 --shares high         twice the weight of a normal VM of its size\n"
     "  ballast set web1 --min 1G --limit 3G   never less, never more\n"
-    "  ballast set web1 --limit none --balloon-max default";
+    "  ballast set web1 --limit none --balloon-max default\n"
+    "  ballast set web1 --salt web            shares pages with VMs of salt web, from then on";
 constexpr const char* kWhatIfExamples =
     "Nothing is changed. Added VMs are taken to use all their memory, actively: the worst case.\n"
     "Examples:\n"
@@ -81,6 +88,31 @@ struct AllocationWords {
   }
 };
 
+// The options of page sharing, as they were typed.
+struct SharingWords {
+  OptionalText salt, pshare;
+
+  void add_to(CLI::App& command, const char* pshare_values) {
+    command
+        .add_option("--salt", salt, "Share equal pages with VMs that have the same salt; or none")
+        ->type_name("TEXT");
+    command.add_option("--pshare", pshare, "Whether it shares pages at all")
+        ->type_name(pshare_values);
+  }
+  Result<PowerOnChange> read() const {
+    PowerOnChange change;
+    if (salt) {
+      BALLAST_TRY(change.salt, parse_salt("--salt", *salt));
+    }
+    if (pshare) {
+      const auto sharing = parse_sharing(*pshare);
+      if (!sharing) return Error{"--pshare: " + sharing.error().message};
+      change.sharing = *sharing;
+    }
+    return change;
+  }
+};
+
 // A VM that is to be: its name was given, its sizes are text.
 Status read_spec(const std::string& memory, const AllocationChange& change, VmSpec& spec) {
   BALLAST_TRY_STATUS(proto::check_vm_name(spec.name));
@@ -97,6 +129,7 @@ void add_run(CommandParser& parser) {
     RunArguments run;
     std::string memory;
     AllocationWords allocation;
+    SharingWords sharing;
   };
   const auto words = std::make_shared<Words>();
   CLI::App* command = parser.app.add_subcommand("run", "Start a VM whose memory Ballast manages");
@@ -109,6 +142,7 @@ void add_run(CommandParser& parser) {
       ->required()
       ->type_name("SIZE");
   words->allocation.add_to(*command);
+  words->sharing.add_to(*command, "on|off");
   command->add_option("--uuid", words->run.spec.uuid, "Its UUID (default: a random one)")
       ->type_name("UUID");
   command->footer(kRunExamples);
@@ -116,6 +150,8 @@ void add_run(CommandParser& parser) {
     BALLAST_TRY(const AllocationChange change, words->allocation.read());
     RunArguments run = words->run;
     BALLAST_TRY_STATUS(read_spec(words->memory, change, run.spec));
+    BALLAST_TRY(const PowerOnChange sharing, words->sharing.read());
+    run.spec = apply(std::move(run.spec), apply(PowerOn{}, sharing));
     if (!run.spec.uuid.empty() && !is_uuid(run.spec.uuid)) {
       return Error{
           fmt::format("--uuid '{}' is none; it looks like 12345678-1234-1234-1234-123456789abc",
@@ -129,18 +165,23 @@ void add_set(CommandParser& parser) {
   struct Words {
     std::string vm;
     AllocationWords allocation;
+    SharingWords sharing;
   };
   const auto words = std::make_shared<Words>();
   CLI::App* command = parser.app.add_subcommand(
-      "set", "Change what a running VM is granted: min, limit, shares, balloon");
+      "set", "Change what a VM is granted: min, limit, shares, balloon, salt");
   command->add_option("VM", words->vm, "Name of the VM")->required();
   words->allocation.add_to(*command);
+  words->sharing.add_to(*command, "on|off|default");
   command->footer(kSetExamples);
   parser.finish["set"] = [words]() -> Result<Command> {
     BALLAST_TRY_STATUS(proto::check_vm_name(words->vm));
-    BALLAST_TRY(const AllocationChange change, words->allocation.read());
-    if (change == AllocationChange{}) {
-      return Error{"nothing to set: give --min, --limit, --shares or --balloon-max"};
+    VmChange change;
+    BALLAST_TRY(change.allocation, words->allocation.read());
+    BALLAST_TRY(change.power_on, words->sharing.read());
+    if (change == VmChange{}) {
+      return Error{
+          "nothing to set: give --min, --limit, --shares, --balloon-max, --salt or --pshare"};
     }
     return Command(SetArguments{words->vm, change});
   };

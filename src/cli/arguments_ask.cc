@@ -13,8 +13,9 @@ constexpr const char* kLsColumns =
     "  CONFIG    what the guest sees as its memory     ZIPPED    guest memory held compressed\n"
     "  TARGET    what the policy wants it to consume   SWAPPED   guest memory held on disk\n"
     "  CONSUMED  machine memory it costs now           BALLOON   given up by the guest\n"
-    "  ACTIVE    touched lately, as estimated          SWAPIN/s  pages read from disk\n"
-    "  SHARES    its weight when memory is short       WAIT/s    faults that had to wait for "
+    "  ACTIVE    touched lately, as estimated          SAVED     saved by page sharing\n"
+    "  SHARES    its weight when memory is short       SWIN/s    pages read from disk\n"
+    "                                                  WAIT/s    faults that had to wait for "
     "memory";
 constexpr const char* kEventsExamples =
     "Examples:\n"

@@ -103,13 +103,34 @@ TEST(Arguments, RunAndSetTakeAllocations) {
                             "--balloon-max", "default"});
   ASSERT_EQ(set.status(), -1) << set.err;
   EXPECT_EQ(set.as<SetArguments>().vm, "web1");
-  EXPECT_EQ(set.as<SetArguments>().change,
+  EXPECT_EQ(set.as<SetArguments>().change.allocation,
             (AllocationChange{.min_bytes = 0,
                               .limit_bytes = kNoLimit,
                               .shares = Shares{ShareLevel::kCustom, 2000},
                               .balloon_max_bytes = kDefaultBalloonMax}));
   EXPECT_EQ(parse({"set", "web1", "--shares", "low"}).as<SetArguments>().change,
-            (AllocationChange{.shares = Shares{ShareLevel::kLow, 0}}));
+            (VmChange{.allocation = {.shares = Shares{ShareLevel::kLow, 0}}}));
+}
+
+TEST(Arguments, RunAndSetTakeSalts) {
+  const auto run_with = [](std::vector<std::string> words) {
+    words.insert(words.begin(), {"run", "--name", "a", "--memory", "1G"});
+    const Parsed run = parse(words);
+    EXPECT_EQ(run.status(), -1) << run.err;
+    return run.as<RunArguments>().spec;
+  };
+  EXPECT_EQ(run_with({"--salt", "web"}).salt, "web");
+  EXPECT_TRUE(run_with({"--salt", "web"}).share_enable);
+  EXPECT_EQ(run_with({"--salt", "none", "--pshare", "on"}).salt, "");
+  EXPECT_FALSE(run_with({"--salt", "web", "--pshare", "off"}).share_enable);
+  EXPECT_EQ(run_with({}).salt, "");
+  EXPECT_TRUE(run_with({}).share_enable);
+  EXPECT_EQ(parse({"set", "a", "--salt", "web", "--min", "0"}).as<SetArguments>().change,
+            (VmChange{.allocation = {.min_bytes = 0}, .power_on = {.salt = "web"}}));
+  EXPECT_EQ(parse({"set", "a", "--salt=none", "--pshare=default"}).as<SetArguments>().change,
+            (VmChange{.power_on = {.salt = "", .sharing = PageSharing::kAsStarted}}));
+  EXPECT_EQ(parse({"set", "a", "--pshare", "off"}).as<SetArguments>().change,
+            (VmChange{.power_on = {.sharing = PageSharing::kOff}}));
 }
 
 TEST(Arguments, WhatIfCollectsVmsAndChanges) {
@@ -147,7 +168,14 @@ TEST(Arguments, OptionsAndReservations) {
 
 TEST(Arguments, WrongAllocationsAreExplained) {
   const std::vector<std::pair<std::vector<std::string>, const char*>> table = {
-      {{"set", "web1"}, "nothing to set: give --min, --limit, --shares or --balloon-max"},
+      {{"set", "web1"},
+       "nothing to set: give --min, --limit, --shares, --balloon-max, --salt or --pshare"},
+      {{"set", "web1", "--salt", "a b"},
+       "--salt: a salt of 3 bytes is refused: 1 to 128 printable"},
+      {{"set", "web1", "--salt", ""}, "characters without blanks are needed, or none"},
+      {{"set", "web1", "--pshare", "yes"}, "--pshare: page sharing 'yes' is refused: on, off or"},
+      {{"run", "--name", "a", "--memory", "1G", "--salt", "a b"}, "--salt: a salt of 3 bytes"},
+      {{"run", "--name", "a", "--memory", "1G", "--pshare", "1"}, "--pshare: page sharing '1'"},
       {{"set"}, "VM is required"},
       {{"set", "a b", "--min", "0"}, "'a b' is no name"},
       {{"set", "web1", "--min", "64"}, "--min 64: without a unit these are bytes"},

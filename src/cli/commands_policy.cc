@@ -87,7 +87,10 @@ Result<std::string> set(const SetArguments& asked, const Arguments& arguments) {
   const json vm = reply.value("vm", json());
   if (arguments.json) return pretty(vm);
   BALLAST_TRY(const VmReport report, proto::vm_report_from_json(vm));
-  return render_allocation(report);
+  std::string text;
+  if (asked.change.allocation != AllocationChange{}) text += render_allocation(report);
+  if (asked.change.power_on != PowerOnChange{}) text += render_power_on(report);
+  return text;
 }
 
 Result<std::string> options(const OptionsArguments& asked, const Arguments& arguments,

@@ -36,10 +36,12 @@ class Commands : public ::testing::Test {
     service_.last_event = [] { return uint64_t{1200}; };
     service_.resume = [](const std::string&) -> Status { return Error{"web1 is not paused"}; };
     service_.host = [this] { return host_; };
-    service_.set = [this](const std::string& vm, const AllocationChange& change) -> Status {
+    service_.set = [this](const std::string& vm, const VmChange& change) -> Status {
       if (vm == "db") return Error{"the mins leave no room for that"};
+      host_.vms[0].power_on = apply(host_.vms[0].power_on, change.power_on);
+      host_.vms[0].next_share_group = "salt:" + host_.vms[0].power_on.salt;
       Allocation& allocation = host_.vms[0].spec.allocation;
-      allocation = apply(allocation, change);
+      allocation = apply(allocation, change.allocation);
       host_.vms[0].shares = share_count(allocation.shares, host_.vms[0].spec.configured_bytes);
       return Done{};
     };
@@ -142,6 +144,18 @@ TEST_F(Commands, SetPrintsWhatTheVmHasNow) {
   EXPECT_EQ(err_.str(), "ballast: the mins leave no room for that\n");
   EXPECT_EQ(ballast({"set", "web1", "--min", "512M"}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("a min of 512 MB exceeds its memory of 256 MB"));
+}
+
+TEST_F(Commands, SetPrintsWhatTheNextPowerOnBrings) {
+  EXPECT_EQ(ballast({"set", "web1", "--salt", "db", "--pshare", "on"}), 0) << err_.str();
+  EXPECT_EQ(out_.str(),
+            "web1: salt db, page sharing on; takes effect when web1 is powered on next (from salt "
+            "group web to salt group db)\n");
+  EXPECT_EQ(ballast({"set", "web1", "--pshare", "default", "--min", "0"}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("web1: min 0 B, limit none"));
+  EXPECT_THAT(out_.str(), HasSubstr("web1: salt db, page sharing as it is started; takes effect"));
+  EXPECT_EQ(ballast({"set", "web1", "--salt", "web", "--json"}), 0) << err_.str();
+  EXPECT_EQ(json::parse(out_.str())["power_on_salt"], "web");
 }
 
 TEST_F(Commands, WhatIfNamesNewVms) {

@@ -11,6 +11,7 @@ using nlohmann::json;
 json vm_to_json(const VmReport& vm, const Observation& observation) {
   json result = proto::to_json(vm);
   result["untouched_bytes"] = untouched_bytes(vm);
+  result["share_saving_bytes"] = saving_bytes(vm);
   const auto rates = observation.rates_of(vm);
   const auto add = [&](const char* name, double VmRates::*rate) {
     result[name] = rates ? json(std::round(*rates.*rate * 10) / 10) : json(nullptr);
@@ -25,6 +26,9 @@ json vm_to_json(const VmReport& vm, const Observation& observation) {
   add("clean_drops_per_s", &VmRates::clean_drops);
   add("waits_per_s", &VmRates::waits);
   add("sample_faults_per_s", &VmRates::sample_faults);
+  add("share_scanned_per_s", &VmRates::share_scanned);
+  add("share_joins_per_s", &VmRates::share_joins);
+  add("share_breaks_per_s", &VmRates::share_breaks);
   return result;
 }
 
@@ -32,6 +36,10 @@ json host_to_json(const Observation& observation) {
   json result = proto::to_json(observation.now);
   json& vms = result["vms"] = json::array();
   for (const VmReport& vm : observation.now.vms) vms.push_back(vm_to_json(vm, observation));
+  const std::vector<ShareGroupReport>& groups = observation.now.share_groups;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    result["share_groups"][i]["saving_bytes"] = saving_bytes(groups[i]);
+  }
   return result;
 }
 

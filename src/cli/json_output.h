@@ -5,7 +5,8 @@
 //   show    VmReport + rates
 //   host    HostReport with vms + rates
 //   why     {"vm":VmReport,"share_percent":N,"host":{HostReport without vms},"events":[Event…]}
-//   rates   "faults_per_s", "swap_ins_per_s", …: numbers, null when unknown; and "untouched_bytes"
+//   rates   "faults_per_s", "swap_ins_per_s", …: numbers, null when unknown; and "untouched_bytes",
+//           "share_saving_bytes"; the host's share_groups have "saving_bytes"
 #pragma once
 
 #include <nlohmann/json.hpp>

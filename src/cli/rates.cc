@@ -33,6 +33,9 @@ std::optional<VmRates> Observation::rates_of(const VmReport& vm) const {
       .clean_drops = rate(&VmReport::clean_drops),
       .waits = rate(&VmReport::waits),
       .sample_faults = rate(&VmReport::sample_faults),
+      .share_scanned = rate(&VmReport::share_scanned),
+      .share_joins = rate(&VmReport::share_joins),
+      .share_breaks = rate(&VmReport::share_breaks),
   };
 }
 
@@ -44,8 +47,16 @@ uint64_t sum_of_shares(const HostReport& host) {
 
 uint64_t untouched_bytes(const VmReport& vm) {
   const uint64_t known = vm.resident_bytes + vm.compressed_bytes + vm.swapped_bytes +
-                         vm.zero_bytes + vm.ballooned_bytes;
+                         vm.zero_bytes + vm.ballooned_bytes + vm.shared_bytes;
   return vm.spec.configured_bytes > known ? vm.spec.configured_bytes - known : 0;
+}
+
+uint64_t saving_bytes(const VmReport& vm) {
+  return vm.shared_bytes - std::min(vm.shared_bytes, vm.share_part_bytes);
+}
+
+uint64_t saving_bytes(const ShareGroupReport& group) {
+  return group.shared_bytes - std::min(group.shared_bytes, group.common_bytes);
 }
 
 }  // namespace ballast::cli

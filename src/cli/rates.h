@@ -20,6 +20,9 @@ struct VmRates {
   double clean_drops = 0;
   double waits = 0;
   double sample_faults = 0;
+  double share_scanned = 0;
+  double share_joins = 0;
+  double share_breaks = 0;
 };
 
 // A moment, and the one a little earlier that rates are taken from.
@@ -38,5 +41,9 @@ uint64_t sum_of_shares(const HostReport& host);
 
 // Guest memory that was never touched: what no other count holds.
 uint64_t untouched_bytes(const VmReport& vm);
+
+// What page sharing saves: shared guest memory less the frames that hold it.
+uint64_t saving_bytes(const VmReport& vm);
+uint64_t saving_bytes(const ShareGroupReport& group);
 
 }  // namespace ballast::cli

@@ -7,14 +7,16 @@ namespace ballast::cli {
 namespace {
 
 struct Sums {
-  uint64_t resident = 0, arena = 0, compressed = 0, swapped = 0, zero = 0, ballooned = 0,
-           untouched = 0;
+  uint64_t resident = 0, shared = 0, part = 0, arena = 0, compressed = 0, swapped = 0, zero = 0,
+           ballooned = 0, untouched = 0;
 };
 
 Sums sums_of(const HostReport& host) {
   Sums sums;
   for (const VmReport& vm : host.vms) {
     sums.resident += vm.resident_bytes;
+    sums.shared += vm.shared_bytes;
+    sums.part += vm.share_part_bytes;
     sums.arena += vm.arena_bytes;
     sums.compressed += vm.compressed_bytes;
     sums.swapped += vm.swapped_bytes;
@@ -68,6 +70,7 @@ std::string render_means(const HostReport& host, const Style& style) {
                    {std::move(remark)}});
   };
   add("  resident", sums.resident, "");
+  add("  shared", sums.shared, fmt::format("on {} of frames", format_size(sums.part)));
   add("  compressed", sums.compressed, fmt::format("in {} of cache", format_size(sums.arena)));
   add("  swapped", sums.swapped, "");
   add("  known zero", sums.zero, "");
@@ -98,6 +101,7 @@ std::string render_host(const HostReport& host, const Style& style) {
   std::string result =
       render_budget(host, style) + render_thresholds(host) + render_reservations(host);
   if (!host.vms.empty()) result += render_means(host, style);
+  result += render_share_groups(host, style);
   return result + "The daemon has been running for " + format_uptime(host.uptime_ns) + '\n';
 }
 

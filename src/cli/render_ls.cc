@@ -27,6 +27,7 @@ std::vector<Cell> row_of(const VmReport& vm, const std::optional<VmRates>& rates
           {compact_size(vm.compressed_bytes)},
           {compact_size(vm.swapped_bytes)},
           {compact_size(vm.ballooned_bytes), colour_of_balloon(vm)},
+          {compact_size(saving_bytes(vm))},
           {rate(&VmRates::swap_ins)},
           {rate(&VmRates::waits), is_waiting ? Colour::kYellow : Colour::kNone}};
 }
@@ -101,7 +102,8 @@ std::string render_ls(const Observation& observation, const Style& style) {
                {"ZIPPED"},
                {"SWAPPED"},
                {"BALLOON"},
-               {"SWAPIN/s"},
+               {"SAVED"},
+               {"SWIN/s"},
                {"WAIT/s"}});
   for (const VmReport& vm : vms) table.add_row(row_of(vm, observation.rates_of(vm)));
   return table.render(style) + render_summary(observation.now, style) + render_troubles(vms, style);

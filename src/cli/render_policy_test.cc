@@ -42,6 +42,9 @@ It may grow by 8.6 MB before it reaches its target.
   limit         none: it may have all of its memory
   host          state soft for 3 min 5 s (memory is being taken back gently): 124 MB free of 1 GB;
                 soft below 41 MB, hard below 20 MB, low below 10 MB
+  sharing       nothing yet: it is in salt group web, alone
+  scan          0 pages/s; 0 pages scanned, 0 joined a shared frame, 0 written since (breaks), 0
+                known by their content (hints)
   balloon       32 MB of at most 128 MB, asked for 64 MB; inflating: the guest is giving memory up
   guest says    224 MB in all, 16 MB available
   compressed    32 MB in 16 MB of cache; last at 2023-11-14 22:13:20

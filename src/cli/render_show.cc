@@ -39,11 +39,13 @@ std::string render_sizes(const VmReport& vm, const HostReport& host, const Style
   table.add_row({{"  target"},
                  {format_size(vm.target_bytes)},
                  {vm.bound.empty() ? "" : fmt::format("decided by {}", vm.bound)}});
-  table.add_row({{"  consumed"},
-                 {format_size(vm.consumed_bytes)},
-                 {fmt::format("= {} resident + {} compression cache + {} overhead",
-                              format_size(vm.resident_bytes), format_size(vm.arena_bytes),
-                              format_size(vm.overhead_bytes))}});
+  std::string sum = fmt::format("= {} resident + {} compression cache + {} overhead",
+                                format_size(vm.resident_bytes), format_size(vm.arena_bytes),
+                                format_size(vm.overhead_bytes));
+  if (vm.share_part_bytes > 0) {
+    sum += fmt::format(" + {} shared", format_size(vm.share_part_bytes));
+  }
+  table.add_row({{"  consumed"}, {format_size(vm.consumed_bytes)}, {std::move(sum)}});
   table.add_row({{"  balloon"}, {format_size(vm.balloon_bytes)}, {balloon_detail(vm)}});
   return table.render(style);
 }
@@ -52,6 +54,12 @@ std::string cache_remark(const VmReport& vm) {
   if (vm.compressed_bytes == 0) return "";
   return fmt::format("in {} of cache ({} of its size)", format_size(vm.arena_bytes),
                      format_percent(vm.arena_bytes, vm.compressed_bytes));
+}
+
+std::string saving_remark(const VmReport& vm) {
+  if (vm.shared_bytes == 0) return "";
+  return fmt::format("its part of the frames is {}: {} saved", format_size(vm.share_part_bytes),
+                     format_size(saving_bytes(vm)));
 }
 
 std::string render_whereabouts(const VmReport& vm, const Style& style) {
@@ -63,6 +71,7 @@ std::string render_whereabouts(const VmReport& vm, const Style& style) {
                    {std::move(remark)}});
   };
   add("  resident", vm.resident_bytes, "");
+  add("  shared", vm.shared_bytes, saving_remark(vm));
   add("  compressed", vm.compressed_bytes, cache_remark(vm));
   add("  swapped", vm.swapped_bytes,
       fmt::format("{} reserved on disk", format_size(vm.swap_reserved_bytes)));
@@ -75,6 +84,25 @@ std::string render_whereabouts(const VmReport& vm, const Style& style) {
                                    vm.lost_pages == 1 ? "" : "s"),
                        Colour::kRed, style) +
               '\n';
+  }
+  return result;
+}
+
+std::string render_sharing(const VmReport& vm, const HostReport& host, const Style& style) {
+  const auto line = [&](const std::string& text, size_t indent) {
+    return wrapped(printable(text), indent, style) + '\n';
+  };
+  std::string result = line("Page sharing: " + membership_text(vm, host), 4);
+  if (!vm.spec.share_group.empty()) {
+    result += line(fmt::format("  scanned at {} pages/s; {} pages known by their content "
+                               "(hints)",
+                               vm.share_rate, vm.share_hints),
+                   4);
+  }
+  if (!vm.share_note.empty()) result += line("  " + vm.share_note, 4);
+  const std::string waiting = waiting_text(vm);
+  if (!waiting.empty()) {
+    result += coloured(wrapped("  " + printable(waiting), 4, style), Colour::kYellow, style) + '\n';
   }
   return result;
 }
@@ -99,6 +127,10 @@ std::string render_activity(const VmReport& vm, const std::optional<VmRates>& ra
   add("  dropped clean", vm.clean_drops, &VmRates::clean_drops, "pages, not rewritten");
   add("  waits", vm.waits, &VmRates::waits, "faults that had to wait for memory");
   add("  sampling", vm.sample_faults, &VmRates::sample_faults, "faults that it cost");
+  add("  scanned", vm.share_scanned, &VmRates::share_scanned, "pages, for sharing");
+  add("  joined", vm.share_joins, &VmRates::share_joins,
+      "pages, gave their frame for a shared one");
+  add("  breaks", vm.share_breaks, &VmRates::share_breaks, "shared pages that were written");
   return table.render(style);
 }
 
@@ -106,7 +138,7 @@ std::string render_activity(const VmReport& vm, const std::optional<VmRates>& ra
 
 std::string render_show(const VmReport& vm, const Observation& observation, const Style& style) {
   std::string result = render_head(vm, style) + render_sizes(vm, observation.now, style) +
-                       render_whereabouts(vm, style) +
+                       render_whereabouts(vm, style) + render_sharing(vm, observation.now, style) +
                        render_activity(vm, observation.rates_of(vm), style);
   if (vm.fault_p99_ns > 0) {
     result += fmt::format("Faults are served within {} (half of them) and {} (99 %)\n",

@@ -20,10 +20,10 @@ void expect_fits(const std::string& text, size_t width = 100) {
 TEST(RenderLs, LooksLikeThis) {
   EXPECT_EQ(
       render_ls(make_observation(), {}),
-      R"(NAME            CONFIG  TARGET  CONSUMED  ACTIVE  SHARES  ZIPPED  SWAPPED  BALLOON  SWAPIN/s  WAIT/s
-build-..l-team    256M    128M      119M     64M    2560     32M      64M        0         -       -
-db                  1G    512M      478M    256M   10240    128M     256M        0         0       0
-web1              256M    128M      119M     64M    2560     32M      64M        0       100     2.0
+      R"(NAME       CONFIG  TARGET  CONSUMED  ACTIVE  SHARES  ZIPPED  SWAPPED  BALLOON  SAVED  SWIN/s  WAIT/s
+buil..eam    256M    128M      119M     64M    2560     32M      64M        0      0       -       -
+db             1G    512M      478M    256M   10240    128M     256M        0      0       0       0
+web1         256M    128M      119M     64M    2560     32M      64M        0      0     100     2.0
 3 VMs: 1.5 GB promised on 1 GB (1.50 x); 900 MB consumed, 124 MB free, state soft
 db is paused: page 1234 cannot be read back: its slot fails its checksum; mend that, then: ballast
     resume db
@@ -90,11 +90,14 @@ TEST(RenderShow, LooksLikeThis) {
   balloon      32 MB  of at most 128 MB, asked for 64 MB; inflating
 Where the guest's memory is
   resident     102 MB  40 %
+  shared          0 B   0 %
   compressed    32 MB  12 %  in 16 MB of cache (50 % of its size)
   swapped       64 MB  25 %  192 MB reserved on disk
   known zero    10 MB   4 %
   ballooned       0 B   0 %  given up by the guest
   untouched   47.6 MB  19 %
+Page sharing: in salt group web, alone
+  scanned at 0 pages/s; 0 pages known by their content (hints)
 Activity          total  per second
   faults         123456        2000
   first touches    2048           0
@@ -106,6 +109,9 @@ Activity          total  per second
   dropped clean     678           0  pages, not rewritten
   waits              12         2.0  faults that had to wait for memory
   sampling           99           0  faults that it cost
+  scanned             0           0  pages, for sharing
+  joined              0           0  pages, gave their frame for a shared one
+  breaks              0           0  shared pages that were written
 Faults are served within 12 us (half of them) and 850 us (99 %)
 )");
   expect_fits(text);
@@ -154,6 +160,7 @@ State soft below 41 MB free, hard below 20 MB, low below 10 MB (minFree 64 MB)
 Reserved for later: 512 MB, 128 MB of it guaranteed (min); ends in 10 min 0 s
 Where the promised memory is
   resident    614 MB  40 %
+  shared         0 B   0 %  on 0 B of frames
   compressed  192 MB  12 %  in 96 MB of cache
   swapped     384 MB  25 %
   known zero   30 MB   2 %

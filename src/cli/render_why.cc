@@ -139,6 +139,22 @@ void add_claims(const VmReport& vm, const HostReport& host, Lines& lines) {
   lines.labelled("host", host_line(host));
 }
 
+void add_sharing(const VmReport& vm, const HostReport& host, Lines& lines) {
+  lines.labelled("sharing", sharing_sentence(vm, host));
+  if (!vm.spec.share_group.empty()) {
+    lines.labelled(
+        "scan",
+        fmt::format("{} pages/s; {} pages scanned, {} joined a shared frame, {} written since "
+                    "(breaks), {} known by their content (hints){}{}",
+                    vm.share_rate, vm.share_scanned, vm.share_joins, vm.share_breaks,
+                    vm.share_hints, vm.share_note.empty() ? "" : "; ", vm.share_note));
+  } else if (!vm.share_note.empty()) {
+    lines.labelled("scan", vm.share_note);
+  }
+  const std::string waiting = waiting_text(vm);
+  if (!waiting.empty()) lines.labelled("waiting", waiting, Colour::kYellow);
+}
+
 void add_means(const VmReport& vm, Lines& lines) {
   const bool has_balloon = !vm.balloon_state.empty() && vm.balloon_state != "none";
   const std::string balloon = fmt::format(
@@ -187,6 +203,7 @@ std::string render_why(const VmReport& vm, const HostReport& host, std::span<con
     lines.sentence(fmt::format("It is paused: {}.", vm.pause_reason), Colour::kRed);
   }
   add_claims(vm, host, lines);
+  add_sharing(vm, host, lines);
   add_means(vm, lines);
   if (events.empty()) return lines.take();
   return lines.take() + "Its last events\n" + render_events(events, style);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "proto/client.h"
 #include "proto/control_requests.h"
@@ -16,13 +15,6 @@ namespace ballast::cli {
 namespace {
 
 constexpr const char* kLauncher = "ballast-qemu";
-
-Result<std::string> random_uuid() {
-  std::ifstream file("/proc/sys/kernel/random/uuid");
-  std::string uuid;
-  if (std::getline(file, uuid)) return uuid;
-  return Error{"cannot read /proc/sys/kernel/random/uuid; give the VM one with --uuid"};
-}
 
 // Beside this program, so that a build tree and an installation both work.
 Result<std::string> find_launcher() {
@@ -61,6 +53,8 @@ std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& sp
           {"BALLAST_VM_LIMIT", text_unless(kNoLimit, allocation.limit_bytes)},
           {"BALLAST_VM_SHARES", format_shares(allocation.shares)},
           {"BALLAST_VM_BALLOON_MAX", text_unless(kDefaultBalloonMax, allocation.balloon_max_bytes)},
+          {"BALLAST_VM_SALT", spec.salt},
+          {"BALLAST_VM_PSHARE", spec.share_enable ? "1" : "0"},
           {"BALLAST_VM_UUID", spec.uuid}};
 }
 
@@ -77,23 +71,17 @@ std::vector<std::string> qemu_arguments(const RunArguments& arguments) {
 }
 
 Error run(const RunArguments& arguments, const std::string& run_dir) {
-  RunArguments complete = arguments;
-  if (complete.spec.uuid.empty()) {
-    auto uuid = random_uuid();
-    if (!uuid) return uuid.error();
-    complete.spec.uuid = *std::move(uuid);
-  }
   // QEMU may change its working directory, and lives longer than this shell's.
   std::error_code problem;
   const std::string directory = std::filesystem::absolute(run_dir, problem).string();
   if (problem) return Error{fmt::format("--run-dir {}: {}", run_dir, problem.message())};
   const auto launcher = find_launcher();
   if (!launcher) return launcher.error();
-  if (auto room = ask_for_room(complete.spec, directory); !room) return room.error();
-  for (const auto& [name, value] : vm_environment(complete.spec, directory)) {
+  if (auto room = ask_for_room(arguments.spec, directory); !room) return room.error();
+  for (const auto& [name, value] : vm_environment(arguments.spec, directory)) {
     if (setenv(name.c_str(), value.c_str(), 1) != 0) return system_error("cannot set " + name);
   }
-  const std::vector<std::string> words = qemu_arguments(complete);
+  const std::vector<std::string> words = qemu_arguments(arguments);
   std::vector<char*> argv{const_cast<char*>(launcher->c_str())};
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);

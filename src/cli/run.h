@@ -11,7 +11,7 @@
 namespace ballast::cli {
 
 // What ballast-qemu and the agent in QEMU are told. Sizes in bytes, decimal; empty: no limit, or
-// the host's balloon maximum.
+// the host's balloon maximum; no salt; a UUID that ballast-qemu makes up.
 std::vector<std::pair<std::string, std::string>> vm_environment(const VmSpec& spec,
                                                                 const std::string& run_dir);
 

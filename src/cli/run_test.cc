@@ -26,7 +26,16 @@ TEST(Run, TellsTheAgentWhatItReads) {
                   Pair("BALLAST_VM_NAME", "web1"), Pair("BALLAST_VM_MEMORY", "268435456"),
                   Pair("BALLAST_VM_MIN", "67108864"), Pair("BALLAST_VM_LIMIT", ""),
                   Pair("BALLAST_VM_SHARES", "normal"), Pair("BALLAST_VM_BALLOON_MAX", ""),
+                  Pair("BALLAST_VM_SALT", ""), Pair("BALLAST_VM_PSHARE", "1"),
                   Pair("BALLAST_VM_UUID", "12345678-1234-1234-1234-123456789abc")));
+}
+
+TEST(Run, TellsWithWhomItSharesPages) {
+  VmSpec spec = web1().spec;
+  spec.salt = "web";
+  spec.share_enable = false;
+  EXPECT_THAT(vm_environment(spec, "/run/x"),
+              IsSupersetOf({Pair("BALLAST_VM_SALT", "web"), Pair("BALLAST_VM_PSHARE", "0")}));
 }
 
 TEST(Run, TellsTheWholeAllocation) {

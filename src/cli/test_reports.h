@@ -52,7 +52,35 @@ inline VmReport make_vm(std::string name, uint64_t megabytes) {
   vm.last_zip_unix_ms = 1'700'000'000'123;
   vm.fault_p50_ns = 12'345;
   vm.fault_p99_ns = 850'000;
+  vm.spec.share_group = vm.next_share_group = "vm:" + vm.spec.name;
   return vm;
+}
+
+// All in salt group web: web1 shares 38 MB, db what is equal in its own memory, the third not yet.
+inline void share_pages(HostReport& host) {
+  constexpr uint64_t kMegabyte = 1u << 20;
+  for (VmReport& vm : host.vms) {
+    vm.spec.salt = "web";
+    vm.spec.share_group = vm.next_share_group = "salt:web";
+    vm.share_rate = 1024;
+    vm.share_scanned = 65'536;
+    vm.share_hints = 5678;
+  }
+  VmReport& web1 = host.vms[0];
+  web1.shared_bytes = 38 * kMegabyte;
+  web1.share_part_bytes = 9 * kMegabyte;
+  web1.consumed_bytes += web1.share_part_bytes;
+  web1.share_joins = 9876;
+  web1.share_breaks = 148;
+  VmReport& db = host.vms[1];
+  db.shared_bytes = 2 * kMegabyte;
+  db.share_part_bytes = kMegabyte;
+  db.consumed_bytes += db.share_part_bytes;
+  host.share_tables_bytes = kMegabyte;
+  host.share_groups = {
+      {"salt:web", 3, 10 * kMegabyte, 40 * kMegabyte, 17'034},
+      {"vm:5c1e", 1, 0, 0, 12},
+      {"uuid:12345678-1234-1234-1234-123456789abc", 1, kMegabyte, 3 * kMegabyte, 4096}};
 }
 
 inline Observation make_observation() {
@@ -60,6 +88,8 @@ inline Observation make_observation() {
   HostReport& host = observation.now;
   host.vms = {make_vm("web1", 256), make_vm("db", 1024),
               make_vm("build-farm-of-the-kernel-team", 256)};
+  host.vms[0].spec.salt = "web";
+  host.vms[0].spec.share_group = host.vms[0].next_share_group = "salt:web";
   host.vms[1].state = "paused";
   host.vms[1].pause_reason = "page 1234 cannot be read back: its slot fails its checksum";
   host.vms[1].lost_pages = 1;

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "daemon/monitor_sockets.h"
+#include "machine/linux/map_count.h"
 #include "proto/run_dir.h"
 #include "proto/unix_socket.h"
 
@@ -21,10 +22,7 @@ namespace ballast::daemon {
 
 namespace {
 
-using linux_machine::AgentLink;
-using linux_machine::MemfdStore;
 using linux_machine::SwapFile;
-using linux_machine::VmProcess;
 
 // The daemon's own code, heap and stacks, measured at 9 MB with 4 VMs.
 constexpr uint64_t kOwnBytes = 10ull << 20;
@@ -32,13 +30,10 @@ constexpr uint64_t kOwnBytes = 10ull << 20;
 constexpr Nanoseconds kSweepPeriod = 2 * kSecond;
 // From connecting to the last region: QEMU maps its RAM within milliseconds.
 constexpr Nanoseconds kArrivalPatience = 10 * kSecond;
-constexpr size_t kArrivalsMax = 64;
+// vm.max_map_count: enough for page sharing in VMs of a few hundred GB.
+constexpr uint64_t kMappingsWanted = 1 << 20;
 // A daemon that was just killed may still be letting go of the lock.
 constexpr int kLockTries = 100;
-
-uint32_t pages_of(const VmSpec& spec) {
-  return static_cast<uint32_t>(pages_ceil(spec.configured_bytes));
-}
 
 Result<UniqueFd> take_lock(const std::string& path) {
   UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -91,7 +86,8 @@ Daemon::Daemon(Config config)
     : config_(std::move(config)),
       log_(config_.log_level),
       saved_options_(config_.state_dir),
-      saved_allocations_(config_.run_dir) {}
+      saved_allocations_(config_.run_dir),
+      saved_power_on_(config_.state_dir) {}
 
 Daemon::~Daemon() {
   for (auto& [name, vm] : vms_) {
@@ -110,6 +106,8 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
   BALLAST_TRY(daemon->host_, engine::Host::create(config.memory_bytes, kOwnBytes, options,
                                                   daemon->clock_, daemon->log_.sink()));
   daemon->members_ = std::make_unique<Members>(config.run_dir, daemon->host_->ledger());
+  daemon->share_groups_ = std::make_unique<ShareGroups>(daemon->host_->ledger());
+  daemon->prepare_sharing();
   BALLAST_TRY_STATUS(daemon->check_swap_dir());
   BALLAST_TRY_STATUS(daemon->open_run_dir());
   daemon->members_->expect_the_last_daemons();
@@ -121,6 +119,20 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
                    fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes),
                                config.run_dir, config.swap_dir));
   return daemon;
+}
+
+void Daemon::prepare_sharing() {
+  host_->set_cpu_ghz(cpu_ghz());
+  // Every stretch of shared pages is a mapping of QEMU's; half of the limit stays for itself, and
+  // for the way back.
+  const auto limit = linux_machine::raise_map_count(kMappingsWanted);
+  share_mappings_max_ = limit ? limit->now / 2 : 0;
+  if (limit && !limit->refused) return;
+  log_.add(machine::Severity::kWarning, "", "share.few-mappings",
+           fmt::format("vm.max_map_count could not be raised to {} ({}): page sharing may use {} "
+                       "mappings of a VM. Raise it: sysctl vm.max_map_count={}",
+                       kMappingsWanted, limit ? limit->why : limit.error().message,
+                       share_mappings_max_, kMappingsWanted));
 }
 
 Status Daemon::check_swap_dir() {
@@ -245,172 +257,6 @@ void Daemon::take_signals() {
     stopping_ = true;
 }
 
-void Daemon::accept_agents() {
-  while (true) {
-    UniqueFd socket(accept4(agent_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket.valid()) return;
-    auto process = VmProcess::of_peer(socket.get());
-    if (!process || arrivals_.size() >= kArrivalsMax)
-      continue;  // died already, or a flood: closed unheard
-    Arrival arrival;
-    arrival.link = std::make_unique<AgentLink>(std::move(socket));
-    arrival.process = std::move(*process);
-    arrival.since = clock_.now();
-    arrivals_.push_back(std::move(arrival));
-  }
-}
-
-void Daemon::refuse(Arrival& arrival, const std::string& why) {
-  const std::string name = arrival.attachment ? arrival.attachment->hand_off.spec.name : "";
-  log_.add(machine::Severity::kWarning, name, "vm.refused", fmt::format("refused: {}", why));
-  (void)arrival.link->send_refuse(why);  // who cannot be told hangs up
-  arrival.over = true;
-}
-
-void Daemon::serve_arrival(Arrival& arrival) {
-  auto received = arrival.link->receive();
-  if (!received) return refuse(arrival, received.error().message);
-  if (received->hand_off_arrived) {
-    auto attachment = linux_machine::attach(std::move(received->hand_off), *arrival.process);
-    if (!attachment) return refuse(arrival, attachment.error().message);
-    if (arrival.attachment) {
-      const auto more =
-          linux_machine::check_continuation(arrival.attachment->hand_off, attachment->hand_off);
-      if (!more) return refuse(arrival, more.error().message);
-    }
-    arrival.attachment = std::move(*attachment);
-    if (const auto status = admit(arrival); !status) return refuse(arrival, status.error().message);
-  }
-  if (received->closed) arrival.over = true;
-}
-
-Status Daemon::admit(Arrival& arrival) {
-  const linux_machine::HandOff& hand_off = arrival.attachment->hand_off;
-  const auto running = vms_.find(hand_off.spec.name);
-  if (running != vms_.end() && running->second->pid() == arrival.process->pid()) {
-    return rejoin(arrival, *running->second);
-  }
-  if (running != vms_.end()) {
-    return Error{fmt::format("a VM named {} runs already (process {}); names must differ",
-                             hand_off.spec.name, running->second->pid())};
-  }
-  BALLAST_TRY_STATUS(check_memory_is_its_own(arrival));
-  if (!hand_off.has_kept) {
-    BALLAST_TRY_STATUS(host_->admit(hand_off.spec));
-  }
-  // QEMU maps its next region once this one is accepted; the VM starts with the last.
-  if (!hand_off.is_complete()) return arrival.link->send_accept({});
-  return start_vm(arrival);
-}
-
-// Two VMs on one RAM file would take each other's pages away, and every frame would count twice.
-Status Daemon::check_memory_is_its_own(const Arrival& arrival) const {
-  for (const auto& [name, vm] : vms_) {
-    for (const linux_machine::FileId& theirs : vm->ram_ids()) {
-      if (std::ranges::find(arrival.attachment->ram_ids, theirs) ==
-          arrival.attachment->ram_ids.end())
-        continue;
-      return Error{fmt::format(
-          "hand-off refused: a RAM file of {} is memory of the VM {} already; every VM needs "
-          "files of its own",
-          arrival.attachment->hand_off.spec.name, name)};
-    }
-  }
-  return Done{};
-}
-
-std::string Daemon::hold_path(const std::string& vm) const {
-  return config_.run_dir + "/hold/" + vm;
-}
-
-Status Daemon::rejoin(Arrival& arrival, ServedVm& vm) {
-  if (arrival.attachment->hand_off.regions.size() != vm.hand_off().regions.size()) {
-    return Error{fmt::format("{} came back with other memory than it has", vm.spec().name)};
-  }
-  BALLAST_TRY_STATUS(arrival.link->send_accept({}));
-  const std::shared_ptr<AgentLink> link =
-      std::move(arrival.link);  // std::function must be copyable
-  vm.post(
-      [link](ServedVm& served) { served.rejoin(std::make_unique<AgentLink>(std::move(*link))); });
-  arrival.over = true;
-  return Done{};
-}
-
-Status Daemon::start_vm(Arrival& arrival) {
-  linux_machine::Attachment& attachment = *arrival.attachment;
-  const VmSpec spec = attachment.hand_off.spec;
-  const bool taken_over = attachment.hand_off.has_kept;
-  const size_t tables = engine::Pager::tables_bytes(pages_of(spec));
-  const size_t arena = engine::Pager::arena_bytes(pages_of(spec));
-
-  ServedVm::Parts parts;
-  if (taken_over) {
-    BALLAST_TRY(parts.store, MemfdStore::adopt(std::move(attachment.tables),
-                                               std::move(attachment.arena), tables, arena));
-    BALLAST_TRY(const uint64_t kept, SwapFile::kept_bytes(attachment.swap.get(), swap_bytes(spec),
-                                                          spec.configured_bytes));
-    BALLAST_TRY(parts.swap, SwapFile::adopt(std::move(attachment.swap), kept));
-  } else {
-    BALLAST_TRY(parts.store, MemfdStore::create(spec.name, tables, arena));
-    BALLAST_TRY(parts.swap, SwapFile::create(config_.swap_dir, spec.name, swap_bytes(spec)));
-  }
-  for (const std::string& notice : parts.swap->notices()) {
-    log_.add(machine::Severity::kWarning, spec.name, "swap.notice", notice);
-  }
-  BALLAST_TRY(const UniqueFd tables_fd, parts.store->read_only_fd(MemfdStore::Part::kTables));
-  BALLAST_TRY(const UniqueFd arena_fd, parts.store->read_only_fd(MemfdStore::Part::kArena));
-  BALLAST_TRY(const UniqueFd swap_fd, parts.swap->read_only_fd());
-  parts.attachment = std::move(attachment);
-  parts.process = std::move(arrival.process);
-
-  const auto on_left = [this](const std::string& name) {
-    {
-      const std::lock_guard hold(left_lock_);
-      left_.push_back(name);
-    }
-    ring(bell_.get());
-  };
-  const pid_t pid = parts.process->pid();
-  BALLAST_TRY(auto hold, VcpuHold::open(hold_path(spec.name), pid));
-  parts.hold.emplace(std::move(hold));
-  if (taken_over) {
-    members_->returned(spec.name, pid);
-  } else {
-    saved_allocations_.remove(spec.name);  // of an earlier VM of this name that nobody saw die
-  }
-  auto created = ServedVm::create(std::move(parts),
-                                  taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,
-                                  host_->ledger(), host_->options(), log_, on_left);
-  if (!created) {
-    if (taken_over) members_->failed_to_take_over(spec.name, pid);
-    return created.error();
-  }
-  std::unique_ptr<ServedVm> vm = std::move(*created);
-  if (taken_over) members_->took_over();
-  members_->add(spec.name, pid, engine::Pager::overhead_bytes(pages_of(spec)));
-  // The agent must hold what outlives us before the first page can be stored there.
-  const std::array<int, 3> kept = {tables_fd.get(), arena_fd.get(), swap_fd.get()};
-  BALLAST_TRY_STATUS(
-      arrival.link->send_accept(taken_over ? std::span<const int>() : std::span<const int>(kept)));
-  vm->set_agent(std::move(arrival.link));
-  arrival.over = true;
-  log_.add(machine::Severity::kInfo, spec.name, taken_over ? "vm.taken-over" : "vm.admitted",
-           fmt::format("{}: {} of memory, min {}, swap {}, process {}",
-                       taken_over ? "taken over from an earlier ballastd" : "admitted",
-                       format_size(spec.configured_bytes), format_size(spec.allocation.min_bytes),
-                       format_size(swap_bytes(spec)), vm->pid()));
-  auto balloon = std::make_unique<linux_machine::QmpBalloon>(vm->hand_off().qmp_path, vm->pid(),
-                                                             spec.configured_bytes);
-  const auto saved =
-      taken_over ? saved_allocations_.load(spec.name, spec.configured_bytes) : std::nullopt;
-  const auto grow_swap = [raw = vm.get()](uint64_t bytes) { return raw->grow_swap(bytes); };
-  host_->add({&vm->pager(), balloon.get(), grow_swap}, saved.value_or(spec.allocation));
-  balloons_[spec.name] = std::move(balloon);
-  vm->start();
-  vms_[spec.name] = std::move(vm);
-  return Done{};
-}
-
 void Daemon::bury_the_dead() {
   std::vector<std::string> names;
   {
@@ -429,7 +275,11 @@ void Daemon::bury_the_dead() {
     unlink(hold_path(name).c_str());
   }
   members_->bury_the_dead();
-  if (!names.empty()) sweep();
+  if (members_->absent() == 0) share_groups_->end_recovery();
+  if (!names.empty()) {
+    share_groups_->tidy();
+    sweep();
+  }
 }
 
 void Daemon::sweep() {

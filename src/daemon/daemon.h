@@ -13,6 +13,7 @@
 #include "daemon/members.h"
 #include "daemon/saved_settings.h"
 #include "daemon/served_vm.h"
+#include "daemon/share_groups.h"
 #include "engine/host.h"
 #include "machine/linux/attach.h"
 #include "machine/linux/clock.h"
@@ -41,6 +42,7 @@ class Daemon {
     std::unique_ptr<linux_machine::AgentLink> link;
     std::optional<linux_machine::VmProcess> process;
     std::optional<linux_machine::Attachment> attachment;  // regions so far
+    VmSpec spec;  // as it is powered on; attachment->hand_off.spec: as it was started
     Nanoseconds since = 0;
     bool over = false;
   };
@@ -64,12 +66,21 @@ class Daemon {
   // Creates, or takes over from the descriptors that the agent kept, what the VM needs; starts its
   // worker.
   Status start_vm(Arrival& arrival);
+  Result<std::unique_ptr<ServedVm>> make_vm(Arrival& arrival);
+  Status make_stores(Arrival& arrival, ServedVm::Parts& parts);
+  Result<ShareGroups::Entry> enter_group(Arrival& arrival, const ServedVm::Parts& parts);
+  static Status give_to_keep(linux_machine::AgentLink& link, const ServedVm::Kept& kept);
+  void start_serving(std::unique_ptr<ServedVm> vm, bool taken_over);
+  // Finds out how many mappings and how much of the CPU sharing may take.
+  void prepare_sharing();
   std::string hold_path(const std::string& vm) const;
   void bury_the_dead();
   void sweep();
   void tick();
   HostReport report() const;
-  Status set(const std::string& vm, const AllocationChange& change);
+  void add_power_on(VmReport& vm) const;
+  Status set(const std::string& vm, const VmChange& change);
+  Status set_allocation(const std::string& vm, const AllocationChange& change);
   Result<std::string> set_option(std::string_view name, std::string_view value);
 
   const Config config_;
@@ -77,8 +88,11 @@ class Daemon {
   linux_machine::MonotonicClock clock_;
   SavedOptions saved_options_;
   SavedAllocations saved_allocations_;
+  SavedPowerOn saved_power_on_;
   std::unique_ptr<engine::Host> host_;
   std::unique_ptr<Members> members_;
+  std::unique_ptr<ShareGroups> share_groups_;
+  uint64_t share_mappings_max_ = 0;  // of one VM's process
   UniqueFd lock_file_;
   UniqueFd agent_listener_;
   UniqueFd signals_;

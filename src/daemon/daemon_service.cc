@@ -5,11 +5,42 @@ namespace ballast::daemon {
 
 HostReport Daemon::report() const {
   HostReport report = host_->report();
-  for (VmReport& vm : report.vms) vms_.at(vm.spec.name)->add_to(vm);
+  for (VmReport& vm : report.vms) {
+    vms_.at(vm.spec.name)->add_to(vm);
+    add_power_on(vm);
+  }
   return report;
 }
 
-Status Daemon::set(const std::string& vm, const AllocationChange& change) {
+void Daemon::add_power_on(VmReport& vm) const {
+  const VmSpec& started = vms_.at(vm.spec.name)->hand_off().spec;
+  vm.power_on = saved_power_on_.load(started);
+  vm.next_share_group =
+      next_share_group(vm.spec, started, vm.power_on, host_->options().share_force_salting);
+}
+
+Status Daemon::set(const std::string& vm, const VmChange& change) {
+  const VmSpec& spec = vms_.at(vm)->hand_off().spec;
+  const PowerOn before = saved_power_on_.load(spec);
+  const PowerOn wanted = apply(before, change.power_on);
+  // All or nothing: what can be taken back comes first.
+  if (wanted != before) BALLAST_TRY_STATUS(saved_power_on_.save(spec, wanted));
+  if (change.allocation != AllocationChange{}) {
+    if (const Status set = set_allocation(vm, change.allocation); !set) {
+      if (wanted != before) (void)saved_power_on_.save(spec, before);
+      return set;
+    }
+  }
+  if (wanted == before) return Done{};
+  const bool as_started = wanted.sharing == PageSharing::kAsStarted;
+  log_.add(machine::Severity::kInfo, vm, "vm.set",
+           fmt::format("when it is powered on next: salt {}, page sharing {}",
+                       wanted.salt.empty() ? "as it is started" : wanted.salt,
+                       as_started ? "as it is started" : format_sharing(wanted.sharing)));
+  return Done{};
+}
+
+Status Daemon::set_allocation(const std::string& vm, const AllocationChange& change) {
   BALLAST_TRY_STATUS(host_->set(vm, change));
   const Allocation& now = *host_->allocation(vm);
   log_.add(machine::Severity::kInfo, vm, "vm.set",
@@ -32,8 +63,7 @@ Result<std::string> Daemon::set_option(std::string_view name, std::string_view v
   BALLAST_TRY_STATUS(host_->set_option(name, value));
   log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
   for (auto& [vm, served] : vms_) {
-    served->post(
-        [options = host_->options()](ServedVm& one) { one.pager().set_sampling(options); });
+    served->post([options = host_->options()](ServedVm& one) { one.pager().set_options(options); });
   }
   tick();
   const Status saved = saved_options_.save(name, value);
@@ -60,7 +90,7 @@ proto::ControlService Daemon::service() {
     return host_->reserve(spec, seconds * kSecond);
   };
   service.unreserve = [this](const std::string& name) { return host_->unreserve(name); };
-  service.set = [this](const std::string& name, const AllocationChange& change) {
+  service.set = [this](const std::string& name, const VmChange& change) {
     return set(name, change);
   };
   service.what_if = [this](const WhatIfQuestion& question) { return host_->what_if(question); };

@@ -33,9 +33,8 @@ uint64_t start_time(pid_t pid) {
 }
 
 // The memory in nameless tmpfs files that the process holds: guest RAM, tables, compression cache,
-// discard bitmap.
-uint64_t held_bytes(pid_t pid) {
-  std::set<std::pair<dev_t, ino_t>> seen;
+// discard bitmap, share pool. A file counts once, for the first process that holds it.
+uint64_t held_bytes(pid_t pid, std::set<std::pair<uint64_t, uint64_t>>& seen) {
   uint64_t bytes = 0;
   std::error_code problem;
   for (const auto& entry :
@@ -56,10 +55,10 @@ uint64_t held_bytes(pid_t pid) {
 Members::Members(std::string run_dir, engine::Ledger& ledger)
     : path_(std::move(run_dir) + "/members"), ledger_(ledger) {}
 
-void Members::expect(const std::string& name, pid_t pid, uint64_t overhead_bytes) {
+void Members::expect(const std::string& name, pid_t pid, uint64_t overhead_bytes, Files& seen) {
   auto process = linux_machine::VmProcess::of_pid(pid);
   if (!process) return;
-  const uint64_t bytes = held_bytes(pid) + overhead_bytes;
+  const uint64_t bytes = held_bytes(pid, seen) + overhead_bytes;
   ledger_.charge_existing(bytes);
   absent_.push_back({name, std::move(*process), bytes, overhead_bytes});
 }
@@ -67,6 +66,7 @@ void Members::expect(const std::string& name, pid_t pid, uint64_t overhead_bytes
 void Members::expect_the_last_daemons() {
   std::ifstream file(path_);
   std::string line;
+  Files seen;
   while (std::getline(file, line)) {
     std::istringstream fields(line);
     pid_t pid = 0;
@@ -74,7 +74,7 @@ void Members::expect_the_last_daemons() {
     uint64_t overhead_bytes = 0;
     std::string name;
     if (!(fields >> pid >> started >> overhead_bytes >> name) || pid <= 0 || started == 0) continue;
-    if (start_time(pid) == started) expect(name, pid, overhead_bytes);
+    if (start_time(pid) == started) expect(name, pid, overhead_bytes, seen);
   }
 }
 
@@ -90,7 +90,8 @@ void Members::returned(const std::string& name, pid_t pid) {
 
 void Members::failed_to_take_over(const std::string& name, pid_t pid) {
   ledger_.drop_credit();
-  expect(name, pid, returning_overhead_);
+  Files seen;
+  expect(name, pid, returning_overhead_, seen);
 }
 
 void Members::bury_the_dead() {

@@ -11,7 +11,9 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/ledger/ledger.h"
@@ -52,7 +54,8 @@ class Members {
     pid_t pid;
     uint64_t overhead_bytes;
   };
-  void expect(const std::string& name, pid_t pid, uint64_t overhead_bytes);
+  using Files = std::set<std::pair<uint64_t, uint64_t>>;  // device, inode
+  void expect(const std::string& name, pid_t pid, uint64_t overhead_bytes, Files& seen);
   void write() const;
 
   const std::string path_;

@@ -137,7 +137,7 @@ TEST_F(SamplingOnLinux, TheEstimateIsWhatTheVcpuTouches) {
   vcpu_->use(kPages * 3 / 10);
   for (int i = 0; i < 100; ++i) work();
   options_.sample_period_s = 1;
-  pager_->set_sampling(options_);
+  pager_->set_options(options_);
   for (uint64_t period = 1; period <= 6; ++period) {
     work_until_period(period);
     const auto now = pager_->active();

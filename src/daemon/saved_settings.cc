@@ -10,6 +10,7 @@
 
 #include "daemon/config.h"
 #include "machine/linux/unique_fd.h"
+#include "model/salt.h"
 
 namespace ballast::daemon {
 
@@ -20,7 +21,7 @@ using nlohmann::json;
 Status replace_file(const std::string& path, const std::string& text) {
   std::error_code problem;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), problem);
-  const std::string fresh = path + ".new";
+  const std::string fresh = path + "~";  // in no VM's name
   const linux_machine::UniqueFd file(
       open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (!file.valid()) return system_error("write " + fresh);
@@ -30,6 +31,20 @@ Status replace_file(const std::string& path, const std::string& text) {
     return system_error("write " + path);
   }
   return Done{};
+}
+
+// Whatever is wrong with the file makes it no object.
+json read_object(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  json object = json::parse(text.str(), nullptr, false);
+  return object.is_object() ? object : json();
+}
+
+std::string text_or_empty(const json& object, const char* name) {
+  const auto member = object.find(name);
+  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
 json or_null(uint64_t number) { return number == kNoLimit ? json() : json(number); }
@@ -76,13 +91,10 @@ Status SavedOptions::save(std::string_view name, std::string_view value) {
 
 std::optional<Allocation> SavedAllocations::load(const std::string& vm,
                                                  uint64_t configured_bytes) const {
-  std::ifstream file(path_of(vm));
-  std::stringstream text;
-  text << file.rdbuf();
-  const json saved = json::parse(text.str(), nullptr, false);
-  if (!saved.is_object() || !saved.contains("shares") || !saved["shares"].is_string()) return {};
+  const json saved = read_object(path_of(vm));
+  if (saved.is_null()) return {};
   Allocation allocation;
-  const auto shares = parse_shares(saved["shares"].get_ref<const std::string&>());
+  const auto shares = parse_shares(text_or_empty(saved, "shares"));
   if (!shares || !read_number(saved, "min_bytes", false, allocation.min_bytes) ||
       !read_number(saved, "limit_bytes", true, allocation.limit_bytes) ||
       !read_number(saved, "balloon_max_bytes", true, allocation.balloon_max_bytes)) {
@@ -102,5 +114,39 @@ Status SavedAllocations::save(const std::string& vm, const Allocation& allocatio
 }
 
 void SavedAllocations::remove(const std::string& vm) const { unlink(path_of(vm).c_str()); }
+
+SavedPowerOn::SavedPowerOn(const std::string& state_dir) : directory_(state_dir + "/power-on") {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_, none)) {
+    const json saved = read_object(entry.path());
+    if (saved.is_null()) continue;
+    const std::string salt = text_or_empty(saved, "salt");
+    const auto sharing = parse_sharing(text_or_empty(saved, "pshare"));
+    // Half of what was meant may be the wrong half.
+    if (!sharing || (!salt.empty() && !check_salt(salt))) continue;
+    kept_[entry.path().filename()] = {text_or_empty(saved, "uuid"), {salt, *sharing}};
+  }
+}
+
+PowerOn SavedPowerOn::load(const VmSpec& vm) const {
+  const auto kept = kept_.find(vm.name);
+  if (kept == kept_.end()) return {};
+  const std::string& uuid = kept->second.uuid;
+  return uuid.empty() || uuid == vm.uuid ? kept->second.power_on : PowerOn{};
+}
+
+Status SavedPowerOn::save(const VmSpec& vm, const PowerOn& power_on) {
+  const std::string path = directory_ + "/" + vm.name;
+  if (power_on == PowerOn{}) {
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) return system_error("remove " + path);
+    kept_.erase(vm.name);
+    return Done{};
+  }
+  const json saved = {
+      {"uuid", vm.uuid}, {"salt", power_on.salt}, {"pshare", format_sharing(power_on.sharing)}};
+  BALLAST_TRY_STATUS(replace_file(path, saved.dump() + "\n"));
+  kept_[vm.name] = {vm.uuid, power_on};
+  return Done{};
+}
 
 }  // namespace ballast::daemon

@@ -3,6 +3,7 @@
 //   STATE_DIR/options.toml     host options, in the form of the configuration file; read after it
 //   RUN_DIR/settings/NAME      one running VM's allocation; gone with the VM, or with the host's
 //   boot
+//   STATE_DIR/power-on/NAME    what a VM is to be powered on with; stays until it is taken back
 //
 // Files are replaced as a whole. Main thread only.
 #pragma once
@@ -14,6 +15,8 @@
 #include "base/result.h"
 #include "model/allocation.h"
 #include "model/options.h"
+#include "model/power_on.h"
+#include "model/vm_spec.h"
 
 namespace ballast::daemon {
 
@@ -41,6 +44,26 @@ class SavedAllocations {
  private:
   std::string path_of(const std::string& vm) const { return directory_ + "/" + vm; }
   const std::string directory_;
+};
+
+// A VM is known by its name and UUID. One that was started without a UUID is known by its name
+// alone: what is kept of it is for whichever VM comes under that name. Files are read once, at the
+// start: reports ask for every VM.
+class SavedPowerOn {
+ public:
+  explicit SavedPowerOn(const std::string& state_dir);
+  // Nothing, where nothing is kept for this VM, or nothing that makes sense.
+  PowerOn load(const VmSpec& vm) const;
+  // What says nothing is not kept. Nothing has changed where it cannot be written.
+  Status save(const VmSpec& vm, const PowerOn& power_on);
+
+ private:
+  struct Kept {
+    std::string uuid;
+    PowerOn power_on;
+  };
+  const std::string directory_;
+  std::map<std::string, Kept> kept_;  // by name
 };
 
 }  // namespace ballast::daemon

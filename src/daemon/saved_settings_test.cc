@@ -94,5 +94,64 @@ TEST_F(SavedSettings, GarbageInAnAllocationIsNone) {
   }
 }
 
+VmSpec vm(std::string name, std::string uuid) {
+  return {.name = std::move(name), .uuid = std::move(uuid)};
+}
+
+TEST_F(SavedSettings, WhatAVmIsPoweredOnWithStaysUntilItIsTakenBack) {
+  SavedPowerOn saved(directory_);
+  EXPECT_EQ(saved.load(vm("web1", "u-1")), PowerOn{});
+  const PowerOn power_on{"web", PageSharing::kOff};
+  ASSERT_TRUE(saved.save(vm("web1", "u-1"), power_on));
+  for (int times = 0; times < 2; ++times) {
+    EXPECT_EQ(SavedPowerOn(directory_).load(vm("web1", "u-1")), power_on);
+  }
+  ASSERT_TRUE(saved.save(vm("web1", "u-1"), {"", PageSharing::kOn}));
+  EXPECT_EQ(saved.load(vm("web1", "u-1")), (PowerOn{"", PageSharing::kOn}));
+  ASSERT_TRUE(saved.save(vm("web1", "u-1"), PowerOn{}));
+  EXPECT_EQ(saved.load(vm("web1", "u-1")), PowerOn{});
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/power-on/web1"));
+  EXPECT_TRUE(saved.save(vm("web1", "u-1"), PowerOn{})) << "there is nothing to take back";
+}
+
+TEST_F(SavedSettings, WhatAVmIsPoweredOnWithIsForNobodyElse) {
+  SavedPowerOn saved(directory_);
+  const PowerOn power_on{"web", PageSharing::kAsStarted};
+  ASSERT_TRUE(saved.save(vm("web1", "u-1"), power_on));
+  EXPECT_EQ(saved.load(vm("web2", "u-1")), PowerOn{});
+  EXPECT_EQ(saved.load(vm("web1", "u-2")), PowerOn{}) << "another VM of that name";
+  EXPECT_EQ(saved.load(vm("web1", "")), PowerOn{});
+  ASSERT_TRUE(saved.save(vm("db", ""), power_on));
+  EXPECT_EQ(saved.load(vm("db", "")), power_on);
+  EXPECT_EQ(saved.load(vm("db", "u-9")), power_on) << "kept under the name alone";
+}
+
+TEST_F(SavedSettings, NamesThatLookAlikeDoNotMeet) {
+  SavedPowerOn saved(directory_);
+  const PowerOn first{"a", PageSharing::kAsStarted};
+  ASSERT_TRUE(saved.save(vm("web1.new", ""), first));
+  ASSERT_TRUE(saved.save(vm("web1", ""), {"b", PageSharing::kAsStarted}));
+  EXPECT_EQ(saved.load(vm("web1.new", "")), first);
+}
+
+TEST_F(SavedSettings, GarbageInAPowerOnIsNone) {
+  for (const char* text : {"", "nonsense", "[]", "{}", R"({"uuid":"","salt":"web"})",
+                           R"({"uuid":"","salt":"web","pshare":"perhaps"})",
+                           R"({"uuid":"","salt":"two words","pshare":"off"})",
+                           R"({"uuid":"","salt":"none","pshare":"on"})"}) {
+    write("power-on/web1", text);
+    EXPECT_EQ(SavedPowerOn(directory_).load(vm("web1", "u-1")), PowerOn{}) << text;
+  }
+}
+
+TEST_F(SavedSettings, WhereAPowerOnCannotBeKeptTheReasonIsSaid) {
+  write("power-on", "a file where the directory should be");
+  SavedPowerOn saved(directory_);
+  const auto kept = saved.save(vm("web1", ""), {"web", PageSharing::kOn});
+  ASSERT_FALSE(kept);
+  EXPECT_NE(kept.error().message.find("power-on/web1"), std::string::npos);
+  EXPECT_EQ(saved.load(vm("web1", "")), PowerOn{});
+}
+
 }  // namespace
 }  // namespace ballast::daemon

@@ -27,7 +27,7 @@ uint64_t random_seed() {
 }  // namespace
 
 ServedVm::ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options)
-    : spec_(parts.attachment.hand_off.spec),
+    : spec_(std::move(parts.spec)),
       hand_off_(parts.attachment.hand_off),
       ram_ids_(parts.attachment.ram_ids),
       log_(log),
@@ -44,15 +44,33 @@ Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engin
   linux_machine::Attachment attachment = std::move(parts.attachment);
   parts.attachment.hand_off = attachment.hand_off;
   parts.attachment.ram_ids = attachment.ram_ids;
+  engine::ShareGroup* const share = parts.share;
+  linux_machine::LinuxSharePool* const share_pool = parts.share_pool;
+  const uint64_t mappings_max = parts.share_mappings_max;
   std::unique_ptr<ServedVm> vm(new ServedVm(std::move(parts), log, std::move(on_left), options));
   const auto zap = [raw = vm.get()](std::span<const AgentRange> ranges) {
     return raw->zap(ranges);
   };
-  BALLAST_TRY(vm->memory_,
-              linux_machine::UffdMemory::create(attachment.memory_parts(vm->pid(), zap)));
+  linux_machine::RemapQueue::Senders remap;
+  if (share != nullptr) {
+    remap.share = [raw = vm.get()](auto ranges) {
+      return raw->agent_ != nullptr && raw->agent_->send_share(ranges);
+    };
+    remap.home = [raw = vm.get()](auto ranges) {
+      return raw->agent_ != nullptr && raw->agent_->send_home(ranges);
+    };
+  }
+  BALLAST_TRY(vm->memory_, linux_machine::UffdMemory::create(
+                               attachment.memory_parts(vm->pid(), zap, std::move(remap))));
   if (!vm->bell_.valid()) return system_error("eventfd for a VM's worker");
-  const engine::PagerParts pager_parts{*vm->memory_, *vm->swap_, *vm->store_, *vm,
-                                       vm->clock_,   ledger,     options,     random_seed()};
+  if (share != nullptr) {
+    vm->share_ = share;
+    vm->share_pool_ = share_pool;
+    vm->share_member_ = share->enter(vm->memory_->page_count(), [raw = vm.get()] { raw->ring(); });
+  }
+  const engine::PagerParts pager_parts{
+      *vm->memory_,  *vm->swap_, *vm->store_,       *vm,         vm->clock_, ledger, options,
+      random_seed(), share,      vm->share_member_, mappings_max};
   if (kind == Kind::kNew) {
     BALLAST_TRY(vm->pager_, engine::Pager::create(vm->spec_, pager_parts));
   } else {
@@ -61,7 +79,11 @@ Result<std::unique_ptr<ServedVm>> ServedVm::create(Parts parts, Kind kind, engin
   return vm;
 }
 
-ServedVm::~ServedVm() { stop(); }
+ServedVm::~ServedVm() {
+  stop();
+  pager_.reset();
+  if (share_ != nullptr) share_->leave(share_member_);
+}
 
 void ServedVm::start() {
   thread_ = std::thread([this] { run(); });
@@ -157,6 +179,7 @@ void ServedVm::hang_up(std::string why) {
 void ServedVm::rejoin(std::unique_ptr<linux_machine::AgentLink> agent) {
   agent_ = std::move(agent);
   event(machine::Severity::kInfo, "agent.rejoined", "the agent connected again");
+  memory_->lose_remaps();
   memory_->begin_discards();
   pager_->take_discards();
 }
@@ -172,7 +195,8 @@ void ServedVm::run() {
       waiting_.let_loose();
     }
     if (pager_->gone()) leave(memory_->last_error().c_str());
-    if (!busy && !left_ && !poll_for_more()) wait(pager_->has_waiting_faults());
+    const bool all_sent = memory_->flush_remaps();
+    if (!busy && !left_ && !poll_for_more()) wait(!all_sent || pager_->has_waiting_faults());
   }
 }
 
@@ -230,7 +254,10 @@ void ServedVm::wait(bool soon) {
     uint64_t count = 0;
     [[maybe_unused]] const ssize_t got = read(bell_.get(), &count, sizeof(count));
   }
-  if (fds[3].revents != 0) return leave("QEMU ended");
+  if (fds[3].revents != 0) {
+    pager_->note_death();
+    return leave("QEMU ended");
+  }
   if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0)
     return leave("its userfaultfd was made unusable");
   if (fds[4].revents != 0) read_agent();
@@ -245,6 +272,7 @@ void ServedVm::read_agent() {
     // All RAM was announced before the worker started; more than the VM was promised is not served.
     (void)agent_->send_refuse("the VM's memory is complete already");
   }
+  memory_->take_remapped(received->remapped);
   if (received->discards) {
     memory_->begin_discards();
     pager_->take_discards();

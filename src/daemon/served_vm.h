@@ -27,6 +27,7 @@
 #include "machine/linux/agent_link.h"
 #include "machine/linux/attach.h"
 #include "machine/linux/clock.h"
+#include "machine/linux/share_pool.h"
 #include "machine/linux/swap_file.h"
 #include "machine/linux/uffd_memory.h"
 #include "machine/linux/unique_fd.h"
@@ -41,11 +42,15 @@ using linux_machine::UniqueFd;
 class ServedVm final : private machine::VmControl {
  public:
   struct Parts {
+    VmSpec spec;
     linux_machine::Attachment attachment;
     std::unique_ptr<linux_machine::MemfdStore> store;
     std::unique_ptr<linux_machine::SwapFile> swap;
     std::optional<linux_machine::VmProcess> process;
     std::optional<VcpuHold> hold;
+    engine::ShareGroup* share = nullptr;  // the salt group to enter; outlives the VM
+    linux_machine::LinuxSharePool* share_pool = nullptr;
+    uint64_t share_mappings_max = 0;
   };
   enum class Kind { kNew, kTakenOver };
   // Called once, from the worker, when the VM is gone: the owner should destroy it (from another
@@ -82,6 +87,15 @@ class ServedVm final : private machine::VmControl {
   void reclaim(uint64_t bytes) { pager_->reclaim(pages_ceil(bytes)); }
   // QEMU says that the guest does not run, for whatever reason; or runs again.
   void set_paused(bool paused);
+
+  // What the agent keeps for the next daemon, and the group whose pool is among it.
+  struct Kept {
+    const linux_machine::MemfdStore* store;
+    const linux_machine::SwapFile* swap;
+    const linux_machine::LinuxSharePool* pool;
+    engine::ShareGroup* group;
+  };
+  Kept kept() const { return {store_.get(), swap_.get(), share_pool_, share_}; }
 
   engine::Pager& pager() { return *pager_; }
   const VmSpec& spec() const { return spec_; }
@@ -120,6 +134,10 @@ class ServedVm final : private machine::VmControl {
   EventLog& log_;
   const OnLeft on_left_;
   linux_machine::MonotonicClock clock_;
+
+  engine::ShareGroup* share_ = nullptr;
+  linux_machine::LinuxSharePool* share_pool_ = nullptr;
+  uint32_t share_member_ = 0;
 
   // Destroyed in this order reversed: frames go (last close) before the ledger hears of it.
   std::unique_ptr<engine::Pager> pager_;

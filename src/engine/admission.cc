@@ -10,7 +10,8 @@ namespace {
 constexpr uint64_t kConfiguredBytesMax = pages_to_bytes(1ull << 32);  // page numbers have 32 bits
 
 uint64_t overhead_of(const VmSpec& spec) {
-  return Pager::overhead_bytes(static_cast<uint32_t>(spec.configured_bytes / kPageBytes));
+  return Pager::overhead_bytes(static_cast<uint32_t>(spec.configured_bytes / kPageBytes),
+                               !spec.share_group.empty());
 }
 }  // namespace
 

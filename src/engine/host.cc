@@ -95,7 +95,7 @@ Status Host::unreserve(const std::string& name) { return admission_.unreserve(na
 
 void Host::add(const Parts& parts, const Allocation& allocation) {
   admission_.arrived(parts.pager->spec().name);
-  members_.push_back({parts.pager, parts.balloon, parts.grow_swap, allocation, {}});
+  members_.push_back({parts.pager, parts.balloon, parts.grow_swap, parts.share, allocation, {}});
   set_levels();
   tick();
 }
@@ -164,7 +164,7 @@ std::vector<VmSituation> Host::situations() const {
   std::vector<VmSituation> result;
   result.reserve(members_.size());
   for (const Member& member : members_) {
-    const VmReport report = member.pager->report();
+    const VmReport report = own_report(member);
     VmSituation vm{.name = report.spec.name,
                    .configured_bytes = report.spec.configured_bytes,
                    .allocation = member.allocation,
@@ -196,7 +196,7 @@ void Host::tick() {
                                        vms);
   for (size_t i = 0; i < members_.size(); ++i) {
     members_[i].decision = decisions[i];
-    carry_out(members_[i], members_[i].pager->report());
+    carry_out(members_[i], own_report(members_[i]));
     log_.vm(report_of(members_[i]), members_[i].decision, now);
   }
 }
@@ -205,11 +205,17 @@ void Host::carry_out(Member& member, const VmReport& report) {
   const VmDecision& decision = member.decision;
   const uint64_t configured = member.pager->spec().configured_bytes;
   const bool active = report.samples == 0 || report.active_bytes > configured / kActivePartMin;
-  member.pager->set_orders({.target_bytes = decision.target.target_bytes,
-                            .soft_floor_bytes = decision.soft_floor_bytes,
-                            .limit_floor_bytes = decision.limit_floor_bytes,
-                            .min_bytes = member.allocation.min_bytes,
-                            .bring_back = options_.bring_back && active});
+  // The pager counts what is its own; the VM's part of shared frames comes on top.
+  const uint64_t part = report.share_part_bytes;
+  const auto own = [part](uint64_t bytes) {
+    return bytes == kNoFloor ? kNoFloor : bytes - std::min(bytes, part);
+  };
+  member.pager->set_orders({.target_bytes = own(decision.target.target_bytes),
+                            .soft_floor_bytes = own(decision.soft_floor_bytes),
+                            .limit_floor_bytes = own(decision.limit_floor_bytes),
+                            .min_bytes = own(member.allocation.min_bytes),
+                            .bring_back = options_.bring_back && active,
+                            .share_rate = share_rate()});
   if (member.balloon == nullptr) return;
   if (member.balloon->view().link != machine::BalloonView::Link::kReady) return;
   const bool busy =
@@ -225,10 +231,31 @@ Nanoseconds Host::tick_period() const {
                                                                              : kTickCalm;
 }
 
-VmReport Host::report_of(const Member& member) const {
+// Mem.ShareScanGHz limits the host, Mem.ShareRateMax each VM. Pages per second.
+uint32_t Host::share_rate() const {
+  if (options_.share_scan_ghz == 0 || options_.share_scan_minutes == 0) return 0;
+  if (cpu_ghz_ <= 0) return options_.share_rate_max;
+  const auto sharing = static_cast<uint64_t>(std::ranges::count_if(
+      members_, [](const Member& member) { return member.share != nullptr; }));
+  const double host =
+      cpu_ghz_ * options_.share_scan_ghz * static_cast<double>(pages_floor(1 << 20));
+  const auto each = static_cast<uint64_t>(host) / std::max<uint64_t>(sharing, 1);
+  return static_cast<uint32_t>(std::min<uint64_t>(options_.share_rate_max, each));
+}
+
+VmReport Host::own_report(const Member& member) {
   VmReport report = member.pager->report();
+  if (member.share == nullptr) return report;
+  report.share_part_bytes = member.share->part_bytes(pages_floor(report.shared_bytes));
+  report.consumed_bytes += report.share_part_bytes;
+  return report;
+}
+
+VmReport Host::report_of(const Member& member) const {
+  VmReport report = own_report(member);
   const VmDecision& decision = member.decision;
   report.spec.allocation = member.allocation;
+  report.target_bytes = decision.target.target_bytes;
   report.shares = decision.target.shares;
   report.want_bytes = decision.target.want_bytes;
   report.bound = name_of(decision.target.bound);
@@ -264,7 +291,13 @@ HostReport Host::report() const {
   report.idle_tax_type = options_.idle_tax_type == TaxType::kVariable ? "variable" : "flat";
   report.uptime_ns = now - started_;
   report.reservations = admission_.reservations(now);
+  std::vector<const ShareGroup*> groups;
   for (const Member& member : members_) {
+    if (member.share != nullptr && std::ranges::find(groups, member.share) == groups.end()) {
+      groups.push_back(member.share);
+      report.share_groups.push_back(member.share->report());
+      report.share_tables_bytes += member.share->table().bytes();
+    }
     report.vms.push_back(report_of(member));
     report.promised_bytes += member.pager->spec().configured_bytes;
     report.min_bytes += member.allocation.min_bytes;

@@ -16,6 +16,7 @@
 #include "engine/ledger/ledger.h"
 #include "engine/pager.h"
 #include "engine/policy/planner.h"
+#include "engine/share/share_group.h"
 #include "machine/balloon.h"
 #include "machine/clock.h"
 #include "model/options.h"
@@ -46,6 +47,7 @@ class Host {
     machine::Balloon* balloon = nullptr;  // none
     // Makes the swap file hold so much, when the VM's min is lowered; may refuse.
     std::function<Status(uint64_t bytes)> grow_swap{};
+    ShareGroup* share = nullptr;  // the VM's salt group; none
   };
   // The parts must be removed before they die. `allocation`: as it is now, which after a take-over
   // may differ from what the VM was started with.
@@ -59,6 +61,8 @@ class Host {
   const Options& options() const { return options_; }
   Status set_option(std::string_view name, std::string_view value);
   WhatIfAnswer what_if(const WhatIfQuestion& question) const;
+  // The speed of all CPUs together, for Mem.ShareScanGHz; 0: not known, no limit.
+  void set_cpu_ghz(double ghz) { cpu_ghz_ = ghz; }
 
   // One look at everything: targets when they are due, balloons, orders for the pagers. Call every
   // tick_period() and when the state has changed.
@@ -73,6 +77,7 @@ class Host {
     Pager* pager;
     machine::Balloon* balloon;
     std::function<Status(uint64_t bytes)> grow_swap;
+    ShareGroup* share;
     Allocation allocation;
     VmDecision decision;
   };
@@ -86,11 +91,15 @@ class Host {
   // `then`: what is promised when this and all other changes are made.
   Status check_change(const Member& member, const Allocation& wanted, Promises then) const;
   void carry_out(Member& member, const VmReport& report);
+  uint32_t share_rate() const;
   VmReport report_of(const Member& member) const;
+  // What its pager tells, and its part of the frames that it shares.
+  static VmReport own_report(const Member& member);
   Member* find(const std::string& vm);
 
   Ledger ledger_;
   const uint64_t own_bytes_;
+  double cpu_ghz_ = 0;
   Options options_;
   const machine::Clock& clock_;
   const Nanoseconds started_;

@@ -54,24 +54,32 @@ size_t Pager::arena_bytes(uint32_t pages) {
   return std::max<size_t>(size_t{pages} * kPageBytes / ZipCache::kSlabBytes, 1) *
          ZipCache::kSlabBytes;
 }
-uint64_t Pager::overhead_bytes(uint32_t pages) {
+uint64_t Pager::overhead_bytes(uint32_t pages, bool shares) {
+  const uint64_t sharing =
+      shares ? pages * (ShareGroup::kOverheadBytesPerPage + ShareScan::kBytesPerPage) : 0;
   // A byte per page for the slab descriptors of a compression cache of 10 %.
-  return Tables::bytes_for(pages, 0) + pages_ceil(pages) * kPageBytes + kFixedOverheadBytes;
+  return Tables::bytes_for(pages, 0) + (pages_ceil(pages) + pages_ceil(sharing)) * kPageBytes +
+         kFixedOverheadBytes;
 }
 
 Pager::Pager(const VmSpec& spec, const PagerParts& parts, Tables tables)
     : vm_(spec, parts, tables),
       sampler_(vm_),
       io_(vm_),
+      away_(vm_, parts.share, parts.share_mappings_max),
+      sharer_(vm_, away_, parts.share, parts.share_member),
+      scan_(vm_, sharer_, parts.share != nullptr),
       bring_back_(vm_, io_),
       faults_(vm_, io_, bring_back_),
-      reclaimer_(vm_, io_) {
+      reclaimer_(vm_, io_, sharer_, away_) {
+  vm_.away = &away_;
+  set_options(parts.options);
   report_.spec = spec;
   report_.swap_reserved_bytes = pages_to_bytes(vm_.slots.count());
 }
 
 Status Pager::charge_overhead(bool existing) {
-  const uint64_t bytes = overhead_bytes(vm_.tables.page_count());
+  const uint64_t bytes = overhead_bytes(vm_.tables.page_count(), !vm_.spec.share_group.empty());
   if (existing) {
     vm_.ledger.charge_existing(bytes);
   } else if (!vm_.ledger.try_charge(bytes)) {
@@ -87,7 +95,7 @@ Status Pager::charge_overhead(bool existing) {
 Result<std::unique_ptr<Pager>> Pager::create(const VmSpec& spec, const PagerParts& parts) {
   BALLAST_TRY_STATUS(check_sizes(spec, parts));
   const Tables tables = Tables::format(parts.store.tables(), pages_of(spec), pages_of(spec),
-                                       Random(parts.seed).next());
+                                       Random(parts.seed).next(), spec.share_group);
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
   BALLAST_TRY_STATUS(pager->charge_overhead(false));
   pager->vm_.counts[static_cast<size_t>(PageState::kUntouched)] = tables.page_count();
@@ -100,7 +108,8 @@ Result<std::unique_ptr<Pager>> Pager::take_over(const VmSpec& spec, const PagerP
               Tables::open(parts.store.tables(), pages_of(spec), pages_of(spec)));
   BALLAST_TRY_STATUS(check_sizes(spec, parts));
   std::unique_ptr<Pager> pager(new Pager(spec, parts, tables));
-  BALLAST_TRY_STATUS(take_over_tables(pager->vm_));
+  BALLAST_TRY_STATUS(take_over_tables(pager->vm_, parts.share));
+  pager->away_.take_over();
   BALLAST_TRY_STATUS(pager->charge_overhead(true));
   Vm& vm = pager->vm_;
   const uint32_t named =
@@ -124,40 +133,12 @@ void Pager::handle(std::span<const machine::Fault> faults) {
 }
 
 void Pager::take_discards() {
+  vm_.discards_left = false;
   const auto bits = vm_.memory.discard_bits();
   for (uint32_t word = 0; word < bits.size() && !vm_.gone; ++word) {
-    if (bits[word].load(std::memory_order_relaxed) == 0) continue;
-    take_discarded_word(word, bits[word].load(std::memory_order_acquire));
+    if (bits[word].load(std::memory_order_relaxed) != 0) vm_.take_discarded_word(word);
   }
   publish();
-}
-
-void Pager::take_discarded_word(uint32_t word, uint64_t bits) {
-  const uint32_t base = word * 64;
-  const uint32_t count =
-      std::min<uint32_t>(64, vm_.tables.page_count() - std::min(base, vm_.tables.page_count()));
-  if (count == 0) return;
-  uint64_t with_frame = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    if ((bits >> i & 1) == 0) continue;
-    vm_.take_discard(PageIndex(base + i));
-    if (has_frame(vm_.state(PageIndex(base + i)))) with_frame |= uint64_t{1} << i;
-  }
-  if (with_frame == 0) return;
-  // A page with a frame is judged by the RAM file: gone there, or not discarded yet, or filled
-  // again since.
-  std::vector<PageRun> present;
-  if (vm_.memory.find_present({PageIndex(base), count}, present) == machine::MemoryResult::kGone) {
-    vm_.gone = true;
-    return;
-  }
-  for (const PageRun& run : present) {
-    for (uint32_t i = 0; i < run.count; ++i)
-      with_frame &= ~(uint64_t{1} << ((run.first + i).raw() - base));
-  }
-  for (; with_frame != 0; with_frame &= with_frame - 1) {
-    vm_.give_up(PageIndex(base + static_cast<uint32_t>(std::countr_zero(with_frame))));
-  }
 }
 
 bool Pager::poll_io() {
@@ -174,9 +155,41 @@ bool Pager::may_reclaim_for_waiting() const {
   return vm_.consumed() >= vm_.orders.target_bytes() || vm_.clock.now() - since > kPatience;
 }
 
+void Pager::set_options(const Options& options) {
+  sampler_.set(options);
+  share_pass_seconds_ = options.share_scan_minutes * 60;
+  scan_.set(std::min(options.share_rate_max, vm_.orders.share_rate()), share_pass_seconds_);
+}
+
+Nanoseconds Pager::next_due() const {
+  Nanoseconds due = std::min(sampler_.next_due(), scan_.next_due());
+  const Nanoseconds home = away_.next_due();
+  if (home == ActiveSampler::kNever) return due;
+  const Nanoseconds now = vm_.clock.now();
+  return std::min(due, vm_.control.run_time() + (home > now ? home - now : 0));
+}
+
+// Ends of remappings, letters, home-comings; then, when nothing else asks for the worker, a step of
+// the scan. True if letters came: there may be more.
+bool Pager::share(bool busy) {
+  if (const uint32_t rate = vm_.orders.share_rate(); rate != share_rate_) {
+    share_rate_ = rate;
+    scan_.set(rate, share_pass_seconds_);
+  }
+  away_.poll();
+  const bool letters = sharer_.read_letters();
+  away_.turn();
+  if (!faults_.waiting()) scan_.turn(vm_.control.run_time(), busy);
+  if (vm_.discards_left) take_discards();
+  return letters;
+}
+
 bool Pager::turn() {
   if (vm_.gone) return false;
   sampler_.turn(vm_.control.run_time());
+  const uint64_t faults_now = vm_.counters.faults;
+  const bool shared = share(faults_now != faults_seen_);
+  faults_seen_ = faults_now;
   bool progress = faults_.waiting() && faults_.retry_waiting();
   const bool for_waiting = may_reclaim_for_waiting();
   const bool wanted = for_waiting || reclaimer_.wanted() > 0 || asked_pages_ > 0;
@@ -194,7 +207,7 @@ bool Pager::turn() {
     if (!faults_.waiting()) bring_back_.turn();
   }
   publish();
-  return progress && wanted;
+  return (progress && wanted) || shared;
 }
 
 // Reclaim is wanted; `moves` tells whether anything came of it.
@@ -246,6 +259,13 @@ void Pager::publish() {
   report_.zero_bytes = pages_to_bytes(vm_.count(PageState::kZero));
   report_.ballooned_bytes = pages_to_bytes(vm_.count(PageState::kBallooned));
   report_.lost_pages = vm_.count(PageState::kLost);
+  report_.shared_bytes = pages_to_bytes(vm_.count(PageState::kShared));
+  report_.share_scanned = vm_.counters.share_scanned;
+  report_.share_joins = vm_.counters.share_joins;
+  report_.share_breaks = vm_.counters.share_breaks;
+  report_.share_rate = scan_.rate();
+  share_slowed_ = scan_.slowed();
+  share_full_ = vm_.share != nullptr && !away_.has_mappings();
   report_.faults = vm_.counters.faults;
   report_.first_touches = vm_.counters.first_touches;
   report_.unzips = vm_.counters.unzips;
@@ -281,6 +301,13 @@ VmReport Pager::report() const {
   {
     const std::lock_guard lock(report_lock_);
     report = report_;
+    if (share_full_) {
+      report.share_note = "no more pages are shared: vm.max_map_count allows no more mappings";
+    } else if (share_slowed_ > 1) {
+      report.share_note =
+          fmt::format("scanned {} times more slowly than asked for: the last passes found little",
+                      share_slowed_);
+    }
   }
   report.target_bytes = vm_.orders.target_bytes();
   report.spec.allocation.min_bytes = vm_.orders.min_bytes();
@@ -316,10 +343,12 @@ void Pager::audit() const {
   const uint64_t taken = vm_.slots.count() - vm_.slots.free_count();
   BALLAST_CHECK_THAT(taken >= slots && taken - slots <= io_.slots_in_flight(),
                      "{} taken, {} named, {} in flight", taken, slots, io_.slots_in_flight());
-  const uint64_t frames = vm_.count(PageState::kResident) + vm_.count(PageState::kSealed);
-  BALLAST_CHECK_THAT(vm_.charged_frames == frames + io_.frames_reserved(),
-                     "charged {} frames, entries {} reads {}", vm_.charged_frames, frames,
-                     io_.frames_reserved());
+  const uint64_t frames = vm_.count(PageState::kResident) + vm_.count(PageState::kSealed) +
+                          vm_.count(PageState::kLoose);
+  const uint64_t reserved = io_.frames_reserved() + away_.frames_reserved();
+  BALLAST_CHECK_THAT(vm_.charged_frames == frames + reserved,
+                     "charged {} frames, entries {}, reads and remappings {}", vm_.charged_frames,
+                     frames, reserved);
 }
 
 }  // namespace ballast::engine

@@ -1,10 +1,12 @@
 #include "engine/vm.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <new>
 
 #include "engine/sample/active_sampler.h"
+#include "engine/share/away.h"
 
 namespace ballast::engine {
 
@@ -25,6 +27,7 @@ Vm::Vm(const VmSpec& vm_spec, const PagerParts& parts, Tables vm_tables)
       ledger(parts.ledger),
       options(parts.options),
       seed(parts.seed),
+      share(parts.share),
       tables(vm_tables),
       zip(parts.store, parts.ledger,
           parts.options.zip_enable ? vm_spec.configured_bytes / 100 * parts.options.zip_max_percent
@@ -115,7 +118,7 @@ bool Vm::discard_bit(PageIndex page) const {
 }
 
 bool Vm::take_discard(PageIndex page) {
-  if (!discard_bit(page)) return false;
+  if (!discard_bit(page) || is_away(get(page).state())) return false;
   if (!has_frame(get(page).state())) give_up(page);
   clear_discard_bit(page);
   return true;
@@ -136,6 +139,59 @@ void Vm::give_up(PageIndex page) {
     sampler->note_gone({page, 1});
   }
   ++counters.discards;
+}
+
+void Vm::take_discarded_word(uint32_t word) {
+  const uint64_t bits = memory.discard_bits()[word].load(std::memory_order_acquire);
+  const uint32_t base = word * 64;
+  const uint32_t count =
+      std::min<uint32_t>(64, tables.page_count() - std::min(base, tables.page_count()));
+  uint64_t with_frame = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const PageIndex page(base + i);
+    if ((bits >> i & 1) == 0) continue;
+    if (is_away(state(page))) {
+      discards_left |= !away->bring_home(page);
+      continue;
+    }
+    take_discard(page);
+    if (has_frame(state(page))) with_frame |= uint64_t{1} << i;
+  }
+  if (with_frame == 0) return;
+  // A page with a frame is judged by the RAM file: gone there, or not discarded yet, or filled
+  // again since.
+  std::vector<PageRun> present;
+  if (memory.find_present({PageIndex(base), count}, present) == machine::MemoryResult::kGone) {
+    gone = true;
+    return;
+  }
+  for (const PageRun& run : present) {
+    for (uint32_t i = 0; i < run.count; ++i) {
+      with_frame &= ~(uint64_t{1} << ((run.first + i).raw() - base));
+    }
+  }
+  for (; with_frame != 0; with_frame &= with_frame - 1) {
+    give_up(PageIndex(base + static_cast<uint32_t>(std::countr_zero(with_frame))));
+  }
+}
+
+bool Vm::seal_and_read(PageRun run) {
+  for (uint32_t i = 0; i < run.count; ++i) {
+    // A discard seen only now is void: either it has not happened yet (its second mark will come),
+    // or the page has been filled again since.
+    const PageIndex page = run.first + i;
+    take_discard(page);
+  }
+  if (memory.seal(run) == machine::MemoryResult::kGone ||
+      memory.read(run, scratch.run(0, run.count)) == machine::MemoryResult::kGone) {
+    gone = true;
+    return false;
+  }
+  for (uint32_t i = 0; i < run.count; ++i) {
+    const PageIndex page = run.first + i;
+    set(page, get(page).moved_to(PageState::kSealed));
+  }
+  return true;
 }
 
 }  // namespace ballast::engine

@@ -33,6 +33,8 @@
 namespace ballast::engine {
 
 class ActiveSampler;
+class Away;
+class ShareGroup;
 
 struct PagerParts {
   machine::GuestMemory& memory;
@@ -43,6 +45,10 @@ struct PagerParts {
   Ledger& ledger;
   Options options;
   uint64_t seed = 1;  // of victim choice, and of a new VM's checksum key
+  // The salt group that the VM entered, and its number there; null: it shares nothing.
+  ShareGroup* share = nullptr;
+  uint32_t share_member = 0;
+  uint64_t share_mappings_max = 1 << 20;  // what sharing may cost the VM's process in mappings
 };
 
 // Since the VM started, or since this daemon took it over.
@@ -58,6 +64,9 @@ struct VmCounters {
   uint64_t zero_drops = 0;
   uint64_t waits = 0;
   uint64_t discards = 0;
+  uint64_t share_scanned = 0;
+  uint64_t share_joins = 0;
+  uint64_t share_breaks = 0;
 };
 
 inline constexpr uint64_t kNoFloor = ~uint64_t{0};
@@ -72,8 +81,9 @@ struct Orders {
   uint64_t soft_floor_bytes = kNoFloor;
   // Above its limit: paged down to this in any state.
   uint64_t limit_floor_bytes = kNoFloor;
-  uint64_t min_bytes = 0;   // of guest memory; the VM is never taken below it
-  bool bring_back = false;  // swapped pages may return while memory is plenty
+  uint64_t min_bytes = 0;              // of guest memory; the VM is never taken below it
+  bool bring_back = false;             // swapped pages may return while memory is plenty
+  uint32_t share_rate = ~uint32_t{0};  // pages/s that may be looked at for sharing, at most
 };
 
 // Orders as the worker reads them: each number by itself; a mixture of two orders does no harm.
@@ -86,12 +96,14 @@ class StandingOrders {
     limit_floor_bytes_.store(orders.limit_floor_bytes, std::memory_order_relaxed);
     min_bytes_.store(orders.min_bytes, std::memory_order_relaxed);
     bring_back_.store(orders.bring_back, std::memory_order_relaxed);
+    share_rate_.store(orders.share_rate, std::memory_order_relaxed);
   }
   uint64_t target_bytes() const { return target_bytes_.load(std::memory_order_relaxed); }
   uint64_t soft_floor_bytes() const { return soft_floor_bytes_.load(std::memory_order_relaxed); }
   uint64_t limit_floor_bytes() const { return limit_floor_bytes_.load(std::memory_order_relaxed); }
   uint64_t min_bytes() const { return min_bytes_.load(std::memory_order_relaxed); }
   bool bring_back() const { return bring_back_.load(std::memory_order_relaxed); }
+  uint32_t share_rate() const { return share_rate_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> target_bytes_;
@@ -99,6 +111,7 @@ class StandingOrders {
   std::atomic<uint64_t> limit_floor_bytes_;
   std::atomic<uint64_t> min_bytes_;
   std::atomic<bool> bring_back_;
+  std::atomic<uint32_t> share_rate_;
 };
 
 // Page-aligned memory for I/O and staging, allocated once.
@@ -172,6 +185,12 @@ struct Vm {
   void clear_discard_bit(PageIndex page);
   // Makes the page Ballooned; a frame that it had is gone already.
   void give_up(PageIndex page);
+  // Takes the bits of 64 pages from word × 64 on. Pages with a frame are judged by the RAM file;
+  // pages that are away are brought home first and keep their bits until then.
+  void take_discarded_word(uint32_t word);
+
+  // Makes pages with frames Sealed and copies them into `scratch`. False: the VM is gone.
+  bool seal_and_read(PageRun run);
 
   const VmSpec spec;
   machine::GuestMemory& memory;
@@ -182,6 +201,7 @@ struct Vm {
   Ledger& ledger;
   const Options options;
   const uint64_t seed;
+  ShareGroup* const share;  // its salt group; null: it shares nothing
 
   Tables tables;
   ZipCache zip;
@@ -207,6 +227,8 @@ struct Vm {
   std::array<Reading, 8> reading{};
   VmCounters counters;
   ActiveSampler* sampler = nullptr;  // hears of faults, zaps and evictions; set by its constructor
+  Away* away = nullptr;              // where its shared pages are; set by the pager
+  bool discards_left = false;        // bits that could not be taken yet
 
  private:
   void strip_kept_copies();

@@ -1,14 +1,16 @@
 // VmReport and HostReport: one moment of a VM and of the host, as `ballast ls`, `show`, `why`,
 // `host` print them. Plain data.
 //
-// Every byte count is in bytes. consumed = resident + compressed arena + overhead; the host's
-// consumed is the sum over its VMs plus the daemon's own tables, and never exceeds budget.
+// Every byte count is in bytes. consumed = resident + compressed arena + overhead + its part of
+// shared frames; the host's consumed is the sum over its VMs plus the daemon's own tables, and
+// never exceeds budget.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "model/power_on.h"
 #include "model/vm_spec.h"
 
 namespace ballast {
@@ -38,6 +40,9 @@ struct VmReport {
   uint64_t share_breaks = 0;      // shared pages that were written
   uint64_t share_rate = 0;        // pages/s it is scanned at now
   std::string share_note;         // why it is not scanned, or in what way; empty: nothing to say
+  // What waits until the VM is powered on anew.
+  PowerOn power_on;              // kept by `ballast set`
+  std::string next_share_group;  // the group it will be in then, as things are
   // How the target came about (engine/policy).
   uint64_t shares = 0;      // the number: presets are resolved
   uint64_t want_bytes = 0;  // what it would consume if it were alone: in use, and some to grow

@@ -129,9 +129,9 @@ json answer_set(const json& request, const ControlService& service) {
   if (!service.host || !service.set) return not_supported("set");
   const auto vm = asked_vm(request, service);
   if (!vm) return error_answer(vm.error().message);
-  const auto change = change_from_json(request, {"op", "vm"});
+  const auto change = vm_change_from_json(request);
   if (!change) return error_answer(change.error().message);
-  if (const Status good = check_change(*vm, *change); !good) {
+  if (const Status good = check_change(*vm, change->allocation); !good) {
     return error_answer(good.error().message);
   }
   if (const Status set = service.set(vm->spec.name, *change); !set) {

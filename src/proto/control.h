@@ -24,8 +24,10 @@
 //                                   uses it. Of the SPEC: name, memory_bytes, min_bytes. Repeated,
 //                                   it replaces the earlier one
 //   {"op":"unreserve","name":"db"}  {"ok":true}
-//   {"op":"set","vm":"web1",CHANGE} {"ok":true,"vm":VmReport}: the allocation is another one from
-//                                   now on; all of the change, or nothing
+//   {"op":"set","vm":"web1",CHANGE,POWER-ON}
+//                                   {"ok":true,"vm":VmReport}: the allocation is another one from
+//                                   now on, salt and page sharing from the VM's next power-on on;
+//                                   all of the change, or nothing
 //   {"op":"whatif","add":[{SPEC}…],"set":[{"vm":"web1",CHANGE}…]}
 //                                   {"ok":true,"whatif":WhatIfAnswer}: what targets would be;
 //                                   changes nothing
@@ -35,7 +37,7 @@
 //                                   {"ok":true,"option":OptionReport,"note":"…"}: sets it; the note
 //                                   says why it will not survive a restart, or is empty
 //
-// SPEC and CHANGE: control_requests.h.
+// SPEC, CHANGE and POWER-ON: control_requests.h.
 //
 // Requests come from outside: whatever is wrong with one is said in its answer. Nothing here throws
 // or blocks.
@@ -50,6 +52,7 @@
 
 #include "base/result.h"
 #include "model/options.h"
+#include "model/power_on.h"
 #include "model/report.h"
 #include "model/vm_spec.h"
 #include "model/what_if.h"
@@ -73,7 +76,7 @@ struct ControlService {
   std::function<Status(const VmSpec&, uint64_t seconds)> reserve;        // a valid one
   std::function<Status(const std::string& vm)> unreserve;
   // Known VMs only; the allocation that results is valid.
-  std::function<Status(const std::string& vm, const AllocationChange&)> set;
+  std::function<Status(const std::string& vm, const VmChange&)> set;
   // Known VMs, valid changes; valid new VMs of other names.
   std::function<WhatIfAnswer(const WhatIfQuestion&)> what_if;
   std::function<Options()> options;

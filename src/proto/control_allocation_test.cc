@@ -24,10 +24,12 @@ class ControlAllocation : public ::testing::Test {
                          .allocation = {.min_bytes = 64 * kMegabyte}};
     host_.vms[1].spec = {.name = "web2", .configured_bytes = 128 * kMegabyte};
     service_.host = [this] { return host_; };
-    service_.set = [this](const std::string& vm, const AllocationChange& change) -> Status {
+    service_.set = [this](const std::string& vm, const VmChange& change) -> Status {
       if (vm == "web2") return Error{"no room for that min"};
       ++calls_;
-      host_.vms[0].spec.allocation = apply(host_.vms[0].spec.allocation, change);
+      VmReport& web1 = host_.vms[0];
+      web1.spec.allocation = apply(web1.spec.allocation, change.allocation);
+      web1.power_on = apply(web1.power_on, change.power_on);
       return Done{};
     };
     service_.what_if = [this](const WhatIfQuestion& question) {
@@ -91,6 +93,17 @@ TEST_F(ControlAllocation, SetChangesWhatItNamesAndShowsTheVm) {
   EXPECT_EQ(error_of(R"({"op":"set","vm":"web2","min_bytes":4096})"), "no room for that min");
 }
 
+TEST_F(ControlAllocation, SetKeepsSaltAndSharingForTheNextPowerOn) {
+  const json reply = ask(R"({"op":"set","vm":"web1","salt":"web","pshare":false,"shares":"high"})");
+  EXPECT_EQ(reply["ok"], true) << reply;
+  EXPECT_EQ(reply["vm"]["power_on_salt"], "web");
+  EXPECT_EQ(reply["vm"]["power_on_sharing"], "off");
+  EXPECT_EQ(reply["vm"]["share_setting"], "high") << "both at once";
+  EXPECT_EQ(ask(R"({"op":"set","vm":"web1","salt":null})")["vm"]["power_on_salt"], "");
+  EXPECT_EQ(ask(R"({"op":"set","vm":"web1","pshare":true})")["vm"]["power_on_sharing"], "on");
+  EXPECT_EQ(ask(R"({"op":"set","vm":"web1","pshare":null})")["vm"]["power_on_sharing"], "default");
+}
+
 TEST_F(ControlAllocation, SetRefusesWhatCannotBeAndChangesNothing) {
   const std::vector<std::pair<const char*, const char*>> table = {
       {R"("vm":"web3","min_bytes":0)", "no VM is named 'web3'"},
@@ -122,6 +135,14 @@ TEST_F(ControlAllocation, SetRefusesWhatCannotBeAndChangesNothing) {
       {R"("vm":"web1","shares":null)", "shares 'null' are refused"},
       {R"("vm":"web1","shares":{"a":1})", "are refused"},
       {R"("vm":"web1","min_bytes":4096,"shares":"lots")", "shares 'lots' are refused"},
+      {R"("vm":"web1")", "balloon_max_bytes, salt, pshare"},
+      {R"("vm":"web1","salt":"")", "a salt of 0 bytes is refused: 1 to 128 printable"},
+      {R"("vm":"web1","salt":"two words")", "a salt of 9 bytes is refused"},
+      {R"("vm":"web1","salt":"none")", "the salt 'none' is refused"},
+      {R"("vm":"web1","salt":7)", "\"salt\" needs a text, or null"},
+      {R"("vm":"web1","pshare":"on")", "\"pshare\" needs true, false, or null"},
+      {R"("vm":"web1","min_bytes":4096,"pshare":1)", "\"pshare\" needs true, false, or null"},
+      {R"("vm":"web1","min_bytes":0,"share_group":"all")", "'share_group' is not known here"},
   };
   for (const auto& [members, words] : table) {
     const std::string text = fmt::format(R"({{"op":"set",{}}})", members);
@@ -163,6 +184,7 @@ TEST_F(ControlAllocation, WhatIfRefusesWhatCannotBe) {
       {R"("set":[{"vm":"web1"}])", "nothing to change"},
       {R"("set":[{"vm":"a","shares":1}])", "no VM is named 'a'"},
       {R"("set":[{"vm":"web1","op":1}])", "'op' is not known"},
+      {R"("set":[{"vm":"web1","salt":"web"}])", "'salt' is not known"},
       {R"("set":[{"vm":"web1","shares":1},{"vm":"web1","min_bytes":0}])", "changed twice"},
       {R"("set":[{"vm":"web2","min_bytes":268435456}])", "VM web2: a min of 256 MB exceeds"},
   };
@@ -254,6 +276,15 @@ TEST(ControlRequests, WhatClientsWriteIsWhatTheDaemonReads) {
         AllocationChange{.shares = Shares{ShareLevel::kLow, 0}},
         AllocationChange{.limit_bytes = kMegabyte, .balloon_max_bytes = kDefaultBalloonMax}}) {
     const auto read = change_from_json(to_json(change), {});
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(*read, change);
+  }
+  for (const PowerOnChange& power_on :
+       {PowerOnChange{.salt = "web"}, PowerOnChange{.salt = "", .sharing = PageSharing::kOn},
+        PowerOnChange{.sharing = PageSharing::kOff},
+        PowerOnChange{.sharing = PageSharing::kAsStarted}}) {
+    const VmChange change{.allocation = {.min_bytes = 4096}, .power_on = power_on};
+    const auto read = vm_change_from_json(to_json(change));
     ASSERT_TRUE(read) << read.error().message;
     EXPECT_EQ(*read, change);
   }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "model/salt.h"
 #include "proto/control.h"
 #include "proto/control_requests.h"
 #include "proto/report_json.h"
@@ -49,10 +50,13 @@ ballast::proto::ControlService make_service() {
     return Done{};
   };
   service.unreserve = [](const std::string&) -> Status { return Error{"no such reservation"}; };
-  service.set = [](const std::string& vm, const AllocationChange& change) -> Status {
+  service.set = [](const std::string& vm, const VmChange& change) -> Status {
     BALLAST_CHECK(vm == "a" || vm == "b");
-    BALLAST_CHECK(change != AllocationChange{});
-    BALLAST_CHECK(change.min_bytes.value_or(0) <= change.limit_bytes.value_or(kNoLimit));
+    BALLAST_CHECK(change != VmChange{});
+    const AllocationChange& allocation = change.allocation;
+    BALLAST_CHECK(allocation.min_bytes.value_or(0) <= allocation.limit_bytes.value_or(kNoLimit));
+    const std::string salt = change.power_on.salt.value_or("");
+    BALLAST_CHECK(salt.empty() || check_salt(salt));
     return Done{};
   };
   service.what_if = [](const WhatIfQuestion& question) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/units.h"
+#include "model/salt.h"
 #include "proto/control.h"
 
 namespace ballast::proto {
@@ -68,6 +69,26 @@ Result<AllocationChange> read_change(const json& request) {
   return change;
 }
 
+Result<PowerOnChange> read_power_on(const json& request) {
+  PowerOnChange change;
+  if (const auto member = request.find("salt"); member != request.end()) {
+    if (!member->is_string() && !member->is_null()) {
+      return Error{"\"salt\" needs a text, or null for what the VM is started with"};
+    }
+    change.salt = member->is_null() ? std::string() : member->get<std::string>();
+    if (member->is_string()) BALLAST_TRY_STATUS(check_salt(*change.salt));
+  }
+  if (const auto member = request.find("pshare"); member != request.end()) {
+    if (!member->is_boolean() && !member->is_null()) {
+      return Error{"\"pshare\" needs true, false, or null for what the VM is started with"};
+    }
+    change.sharing = member->is_null()     ? PageSharing::kAsStarted
+                     : member->get<bool>() ? PageSharing::kOn
+                                           : PageSharing::kOff;
+  }
+  return change;
+}
+
 // The elements of an array of objects that may be missing.
 Result<std::vector<json>> objects_member(const json& request, const char* name) {
   const auto member = request.find(name);
@@ -87,6 +108,18 @@ json to_json(const AllocationChange& change) {
   if (change.shares) result["shares"] = format_shares(*change.shares);
   if (change.balloon_max_bytes) {
     result["balloon_max_bytes"] = number_or_null(*change.balloon_max_bytes);
+  }
+  return result;
+}
+
+json to_json(const VmChange& change) {
+  json result = to_json(change.allocation);
+  const PowerOnChange& power_on = change.power_on;
+  if (power_on.salt) result["salt"] = power_on.salt->empty() ? json() : json(*power_on.salt);
+  if (power_on.sharing) {
+    result["pshare"] = *power_on.sharing == PageSharing::kAsStarted
+                           ? json()
+                           : json(*power_on.sharing == PageSharing::kOn);
   }
   return result;
 }
@@ -147,6 +180,18 @@ Result<VmSpec> spec_from_json(const json& request, std::initializer_list<std::st
   spec.allocation = apply(spec.allocation, change);
   BALLAST_TRY_STATUS(check_vm_spec(spec));
   return spec;
+}
+
+Result<VmChange> vm_change_from_json(const json& request) {
+  BALLAST_TRY_STATUS(check_members(request, {"op", "vm", "salt", "pshare"}));
+  VmChange change;
+  BALLAST_TRY(change.allocation, read_change(request));
+  BALLAST_TRY(change.power_on, read_power_on(request));
+  if (change == VmChange{}) {
+    return Error{fmt::format("nothing to change: give one of {}, salt, pshare",
+                             fmt::join(kAllocationMembers, ", "))};
+  }
+  return change;
 }
 
 Result<AllocationChange> change_from_json(const json& request,

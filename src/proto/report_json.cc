@@ -10,6 +10,24 @@ namespace {
 // The one list of fields, for writing (const report) and reading alike; report_json_test counts
 // them.
 template <typename Report, typename Visit>
+void visit_sharing(Report& r, Visit&& visit) {
+  visit("share_enable", r.spec.share_enable);
+  visit("salt", r.spec.salt);
+  visit("share_group", r.spec.share_group);
+  visit("shared_bytes", r.shared_bytes);
+  visit("share_part_bytes", r.share_part_bytes);
+  visit("share_hints", r.share_hints);
+  visit("share_scanned", r.share_scanned);
+  visit("share_joins", r.share_joins);
+  visit("share_breaks", r.share_breaks);
+  visit("share_rate", r.share_rate);
+  visit("share_note", r.share_note);
+  visit("power_on_salt", r.power_on.salt);
+  visit("power_on_sharing", r.power_on.sharing);
+  visit("next_share_group", r.next_share_group);
+}
+
+template <typename Report, typename Visit>
 requires std::is_same_v<std::remove_const_t<Report>, VmReport>
 void visit_fields(Report& r, Visit&& visit) {
   visit("name", r.spec.name);
@@ -63,6 +81,7 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("fault_p99_ns", r.fault_p99_ns);
   visit("last_zip_unix_ms", r.last_zip_unix_ms);
   visit("last_swap_out_unix_ms", r.last_swap_out_unix_ms);
+  visit_sharing(r, visit);
 }
 
 template <typename Report, typename Visit>
@@ -87,7 +106,19 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("idle_tax_type", r.idle_tax_type);
   visit("uptime_ns", r.uptime_ns);
   visit("reservations", r.reservations);
+  visit("share_tables_bytes", r.share_tables_bytes);
+  visit("share_groups", r.share_groups);
   visit("vms", r.vms);
+}
+
+template <typename Report, typename Visit>
+requires std::is_same_v<std::remove_const_t<Report>, ShareGroupReport>
+void visit_fields(Report& r, Visit&& visit) {
+  visit("name", r.name);
+  visit("vms", r.vms);
+  visit("common_bytes", r.common_bytes);
+  visit("shared_bytes", r.shared_bytes);
+  visit("hints", r.hints);
 }
 
 template <typename Report, typename Visit>
@@ -156,6 +187,7 @@ class Writer {
     json_[name] = field;
   }
   void operator()(const char* name, const Shares& shares) { json_[name] = format_shares(shares); }
+  void operator()(const char* name, PageSharing sharing) { json_[name] = format_sharing(sharing); }
   template <typename Report>
   void operator()(const char* name, const std::vector<Report>& reports) {
     nlohmann::json& array = json_[name] = nlohmann::json::array();
@@ -216,6 +248,12 @@ class Reader {
     const auto shares = parse_shares(member.get_ref<const std::string&>());
     if (shares) field = *shares;
     return shares.has_value();
+  }
+  static bool assign(const nlohmann::json& member, PageSharing& field) {
+    if (!member.is_string()) return false;
+    const auto sharing = parse_sharing(member.get_ref<const std::string&>());
+    if (sharing) field = *sharing;
+    return sharing.has_value();
   }
   template <typename Report>
   bool assign(const nlohmann::json& member, std::vector<Report>& field) {

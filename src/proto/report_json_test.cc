@@ -27,6 +27,8 @@ nlohmann::json fill(nlohmann::json json) {
     if (value.is_null()) value = ++number;
     if (name == "share_setting") {
       value = "high";
+    } else if (name == "power_on_sharing") {
+      value = "off";
     } else if (value.is_string()) {
       value = "text of " + name;
     }
@@ -36,8 +38,9 @@ nlohmann::json fill(nlohmann::json json) {
 
 TEST(ReportJson, HasEveryFieldOfTheStructs) {
   // One that is added to a struct must be added to visit_fields() too.
-  EXPECT_EQ(to_json(VmReport{}).size(), count_members<VmReport>() - 1 + count_members<VmSpec>() -
-                                            1 + count_members<Allocation>());
+  EXPECT_EQ(to_json(VmReport{}).size(), count_members<VmReport>() - 2 + count_members<VmSpec>() -
+                                            1 + count_members<Allocation>() +
+                                            count_members<PowerOn>());
   EXPECT_EQ(to_json(HostReport{}).size(), count_members<HostReport>());
   EXPECT_EQ(to_json(Event{}).size(), count_members<Event>());
   EXPECT_EQ(to_json(OptionReport{}).size(), count_members<OptionReport>());
@@ -45,6 +48,8 @@ TEST(ReportJson, HasEveryFieldOfTheStructs) {
   EXPECT_EQ(to_json(WhatIfAnswer{.rows = {{}}})["rows"][0].size(), count_members<WhatIfRow>());
   EXPECT_EQ(to_json(HostReport{.reservations = {{}}})["reservations"][0].size(),
             count_members<Reservation>());
+  EXPECT_EQ(to_json(HostReport{.share_groups = {{}}})["share_groups"][0].size(),
+            count_members<ShareGroupReport>());
 }
 
 TEST(ReportJson, SurvivesTheWayThereAndBack) {
@@ -52,6 +57,7 @@ TEST(ReportJson, SurvivesTheWayThereAndBack) {
   host["vms"] = {fill(to_json(VmReport{})), to_json(VmReport{})};
   host["reservations"] = {
       {{"vm", "db"}, {"configured_bytes", 1u}, {"min_bytes", 2u}, {"left_ns", 3u}}};
+  host["share_groups"] = {fill(to_json(HostReport{.share_groups = {{}}})["share_groups"][0])};
   const auto read = host_report_from_json(host);
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(to_json(*read), host);
@@ -92,6 +98,8 @@ TEST(ReportJson, NamesTheMemberOfTheWrongType) {
   EXPECT_FALSE(host_report_from_json({{"vms", "none"}}));
   EXPECT_FALSE(host_report_from_json({{"reservations", {{{"vm", 1}}}}}));
   EXPECT_FALSE(vm_report_from_json({{"share_setting", "some"}}));
+  EXPECT_FALSE(vm_report_from_json({{"power_on_sharing", "some"}}));
+  EXPECT_FALSE(host_report_from_json({{"share_groups", {{{"vms", "four"}}}}}));
   EXPECT_FALSE(host_report_from_json(nlohmann::json::array()));
   EXPECT_FALSE(event_from_json({{"kind", 1}}));
 }

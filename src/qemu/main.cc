@@ -39,7 +39,9 @@ Environment (`ballast run` sets what it needs):
   BALLAST_VM_SHARES  low, normal, high or a number: its weight when memory is short (default normal)
   BALLAST_VM_BALLOON_MAX
                      bytes that its balloon may take (default: the host's Mem.CtlMaxPercent)
-  BALLAST_VM_UUID    (default: from -uuid, else random)
+  BALLAST_VM_SALT    equal pages are shared with VMs that have the same salt (default: none)
+  BALLAST_VM_PSHARE  0: it shares no pages (default 1)
+  BALLAST_VM_UUID    (default: from -uuid, else a random one that ballastd is not told)
   BALLAST_QEMU       the QEMU program (default qemu-system-x86_64, found in PATH)
 )";
 
@@ -54,11 +56,12 @@ std::string variable(const char* name) {
 }
 
 Environment read_environment() {
-  return {variable("BALLAST_RUN_DIR"),       variable("BALLAST_SOCKET"),
-          variable("BALLAST_VM_NAME"),       variable("BALLAST_VM_MEMORY"),
-          variable("BALLAST_VM_MIN"),        variable("BALLAST_VM_UUID"),
-          variable("BALLAST_VM_LIMIT"),      variable("BALLAST_VM_SHARES"),
-          variable("BALLAST_VM_BALLOON_MAX")};
+  return {variable("BALLAST_RUN_DIR"),        variable("BALLAST_SOCKET"),
+          variable("BALLAST_VM_NAME"),        variable("BALLAST_VM_MEMORY"),
+          variable("BALLAST_VM_MIN"),         variable("BALLAST_VM_UUID"),
+          variable("BALLAST_VM_LIMIT"),       variable("BALLAST_VM_SHARES"),
+          variable("BALLAST_VM_BALLOON_MAX"), variable("BALLAST_VM_SALT"),
+          variable("BALLAST_VM_PSHARE")};
 }
 
 std::string random_uuid() {

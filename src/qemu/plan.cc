@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "model/allocation.h"
+#include "model/salt.h"
 #include "qemu/command_line.h"
 
 namespace ballast::qemu {
@@ -85,6 +86,7 @@ class Planner {
     BALLAST_TRY_STATUS(decide_identity());
     BALLAST_TRY_STATUS(decide_memory());
     BALLAST_TRY_STATUS(decide_allocation());
+    BALLAST_TRY_STATUS(decide_sharing());
     BALLAST_TRY_STATUS(decide_backend());
     BALLAST_TRY_STATUS(decide_accelerator());
     BALLAST_TRY_STATUS(decide_balloon());
@@ -96,6 +98,7 @@ class Planner {
   Status decide_identity();
   Status decide_memory();
   Status decide_allocation();
+  Status decide_sharing();
   Status decide_backend();
   Status convert_backends(const std::set<std::string>& ids);
   Status decide_accelerator();
@@ -109,9 +112,10 @@ class Planner {
   const Host& host_;
   std::string run_dir_;
   std::string name_;
-  std::string uuid_;
+  std::string uuid_;  // empty: nobody gave it one
   uint64_t memory_bytes_ = 0;
   Allocation allocation_;
+  bool share_enable_ = true;
   std::string qmp_;
 };
 
@@ -143,8 +147,8 @@ Status Planner::decide_identity() {
   if (const Option* option = line_.last("uuid")) {
     uuid_ = option->value;
   } else {
-    uuid_ = environment_.uuid.empty() ? host_.new_uuid() : environment_.uuid;
-    line_.add("uuid", uuid_);
+    uuid_ = environment_.uuid;
+    line_.add("uuid", uuid_.empty() ? host_.new_uuid() : uuid_);
   }
   return Done{};
 }
@@ -197,6 +201,19 @@ Status Planner::decide_allocation() {
     BALLAST_TRY(allocation_.shares, parse_shares(environment_.shares));
   }
   return check_allocation("VM " + name_, allocation_, memory_bytes_);
+}
+
+Status Planner::decide_sharing() {
+  if (!environment_.salt.empty()) {
+    const Status good = check_salt(environment_.salt);
+    if (!good) return Error{"BALLAST_VM_SALT: " + good.error().message};
+  }
+  const std::string& pshare = environment_.pshare;
+  if (!pshare.empty() && pshare != "0" && pshare != "1") {
+    return Error{fmt::format("BALLAST_VM_PSHARE='{}' is refused: 0 or 1 is needed", pshare)};
+  }
+  share_enable_ = pshare != "0";
+  return Done{};
 }
 
 Status Planner::decide_backend() {
@@ -306,6 +323,8 @@ Result<Plan> Planner::finish() {
       {"BALLAST_VM_LIMIT", text_unless(kNoLimit, allocation_.limit_bytes)},
       {"BALLAST_VM_SHARES", format_shares(allocation_.shares)},
       {"BALLAST_VM_BALLOON_MAX", text_unless(kDefaultBalloonMax, allocation_.balloon_max_bytes)},
+      {"BALLAST_VM_SALT", environment_.salt},
+      {"BALLAST_VM_PSHARE", share_enable_ ? "1" : "0"},
       {"BALLAST_VM_UUID", uuid_},
       {"BALLAST_QMP", qmp_},
   };

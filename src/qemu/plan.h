@@ -5,7 +5,8 @@
 //   balloon      a virtio-balloon with free-page reporting and deflate-on-oom; unless the user has
 //                one
 //   QMP          a socket for the daemon, beside whatever monitors the user has
-//   -m -uuid -name made explicit
+//   -m -uuid -name made explicit; a UUID that is made up here is the guest's alone: it says nothing
+//                of who the VM is, so the daemon is not told
 // Everything else stays as written and in order. Capability probes pass untouched. Pure but for the
 // questions in Host.
 #pragma once
@@ -33,6 +34,8 @@ struct Environment {
   std::string limit_bytes;
   std::string shares;
   std::string balloon_max_bytes;
+  std::string salt;
+  std::string pshare;  // "0", "1"
 };
 
 struct Host {

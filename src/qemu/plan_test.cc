@@ -71,7 +71,9 @@ TEST(Plan, SmallestCommandLine) {
                                    {"BALLAST_VM_LIMIT", ""},
                                    {"BALLAST_VM_SHARES", "normal"},
                                    {"BALLAST_VM_BALLOON_MAX", ""},
-                                   {"BALLAST_VM_UUID", "u-0"},
+                                   {"BALLAST_VM_SALT", ""},
+                                   {"BALLAST_VM_PSHARE", "1"},
+                                   {"BALLAST_VM_UUID", ""},
                                    {"BALLAST_QMP", "/run/ballast/qmp/vm-42.42.sock"}}));
 }
 
@@ -126,6 +128,26 @@ TEST(Plan, PassesTheAllocationOn) {
   EXPECT_EQ(passed["BALLAST_VM_BALLOON_MAX"], "0");
   environment.shares = "2000";
   EXPECT_EQ(variables(plan({"-m", "256"}, environment))["BALLAST_VM_SHARES"], "2000");
+}
+
+TEST(Plan, PassesSaltAndSharingOn) {
+  Environment environment;
+  environment.salt = "web";
+  environment.pshare = "0";
+  auto passed = variables(plan({"-m", "256"}, environment));
+  EXPECT_EQ(passed["BALLAST_VM_SALT"], "web");
+  EXPECT_EQ(passed["BALLAST_VM_PSHARE"], "0");
+  environment.pshare = "1";
+  EXPECT_EQ(variables(plan({"-m", "256"}, environment))["BALLAST_VM_PSHARE"], "1");
+  environment.pshare = "on";
+  EXPECT_EQ(refusal({}, environment), "BALLAST_VM_PSHARE='on' is refused: 0 or 1 is needed");
+  environment.pshare = "";
+  environment.salt = "two words";
+  EXPECT_EQ(refusal({}, environment),
+            "BALLAST_VM_SALT: a salt of 9 bytes is refused: 1 to 128 printable ASCII characters "
+            "without blanks are needed");
+  environment.salt = "none";
+  EXPECT_THAT(refusal({}, environment), HasSubstr("BALLAST_VM_SALT: the salt 'none' is refused"));
 }
 
 TEST(Plan, RefusesAllocationsThatCannotBe) {
@@ -222,6 +244,12 @@ TEST(Plan, IdentityComesFromTheUsersOptions) {
   EXPECT_EQ(variables(result)["BALLAST_VM_NAME"], "My-VM");
   EXPECT_EQ(variables(result)["BALLAST_VM_UUID"], "abc");
   EXPECT_EQ(value_of(result, "-name"), "guest=My VM,debug-threads=on");
+  Environment given;
+  given.uuid = "def";
+  EXPECT_EQ(value_of(plan({}, given), "-uuid"), "def");
+  EXPECT_EQ(variables(plan({}, given))["BALLAST_VM_UUID"], "def");
+  EXPECT_EQ(value_of(plan({}), "-uuid"), "u-0") << "made up for the guest";
+  EXPECT_EQ(variables(plan({}))["BALLAST_VM_UUID"], "");
   Environment environment;
   environment.name = "no/slash";
   EXPECT_THAT(refusal({}, environment), HasSubstr("'no/slash' is no name"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/sample/active_sampler.h"
+#include "engine/share/away.h"
 
 namespace ballast::engine {
 
@@ -94,6 +95,9 @@ FaultServer::Answer FaultServer::answer(const machine::Fault& fault) {
     case PageState::kLost:
       vm_.control.freeze();
       return Answer::kServed;
+    case PageState::kShared:
+    case PageState::kLoose:
+      return fault.kind == machine::FaultKind::kSealed ? break_shared(page) : touch_away(page);
   }
   return Answer::kServed;
 }
@@ -188,6 +192,32 @@ FaultServer::Answer FaultServer::let_write(PageIndex page) {
   }
   streams_.served_until(run.end());
   if (vm_.memory.unseal(run) == machine::MemoryResult::kGone) vm_.gone = true;
+  return Answer::kServed;
+}
+
+FaultServer::Answer FaultServer::break_shared(PageIndex page) {
+  const uint32_t steps = streams_.steps_at(page);
+  const auto passes = vm_.away->let_write(page, reach(steps, 1, kRunPages));
+  streams_.served_until(page + 1);
+  switch (passes) {
+    case Away::Write::kPasses:
+      return Answer::kServed;
+    case Away::Write::kNoMemory:
+      return Answer::kNoMemory;
+    case Away::Write::kLater:
+      return Answer::kLater;
+  }
+  return Answer::kServed;
+}
+
+// There is no hole where a page is away: the event is stale, or the guest has given the page up and
+// touches it again. Then it comes home first.
+FaultServer::Answer FaultServer::touch_away(PageIndex page) {
+  if (vm_.get(page).in_flight()) return Answer::kLater;
+  if (vm_.discard_bit(page)) {
+    return vm_.away->bring_home(page) ? Answer::kLater : Answer::kNoMemory;
+  }
+  if (vm_.memory.wake({page, 1}) == machine::MemoryResult::kGone) vm_.gone = true;
   return Answer::kServed;
 }
 

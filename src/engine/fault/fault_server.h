@@ -38,6 +38,8 @@ class FaultServer {
   Answer fill_zero(PageIndex page);
   Answer fill_hole(PageIndex page);
   Answer let_write(PageIndex page);
+  Answer break_shared(PageIndex page);
+  Answer touch_away(PageIndex page);
   Answer unzip(PageIndex page);
   Answer swap_in(const machine::Fault& fault);
   // Handles what stopped an install short; true to go on with the page after it.

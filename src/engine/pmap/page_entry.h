@@ -4,12 +4,13 @@
 // that a daemon that dies between two instructions leaves either the old or the new word.
 //
 //   bits  0..3   state
-//   bit   4      in flight: a swap write of this page's bytes is under way (means nothing to the
-//   next daemon) bits  5..17  Compressed: length of the compressed bytes, 1..2048 bits 24..63
-//   Compressed: byte offset of the slot in the arena
+//   bit   4      in flight: a swap write of this page's bytes, or a change of its mapping (Loose),
+//   is under way (means nothing to the next daemon) bits  5..17  Compressed: length of the
+//   compressed bytes, 1..2048 bits 24..63 Compressed: byte offset of the slot in the arena
 //                Swapped, Lost: swap slot + 1 (a Lost page without slot: 0)
 //                Resident, Sealed: swap slot + 1 of a copy that may still be right (checksum
 //                decides), or 0
+//                Shared, Loose: frame of the share pool + 1
 //
 // Cost: 8 bytes per 4 KiB page, 0.2 % of guest memory.
 #pragma once
@@ -39,14 +40,24 @@ class PageEntry {
     return PageEntry(static_cast<uint64_t>(state) | (uint64_t{slot.raw()} + 1) << 24);
   }
 
+  // Shared or Loose: holds one reference to the frame.
+  static constexpr PageEntry away(PageState state, FrameIndex frame) {
+    return PageEntry(static_cast<uint64_t>(state) | (uint64_t{frame.raw()} + 1) << 24);
+  }
+
   constexpr uint64_t word() const { return word_; }
   constexpr PageState state() const { return static_cast<PageState>(word_ & 0xf); }
   constexpr bool in_flight() const { return (word_ & kInFlight) != 0; }
   constexpr uint32_t compressed_length() const { return (word_ >> 5) & 0x1fff; }
   constexpr uint64_t arena_offset() const { return word_ >> 24; }
   constexpr std::optional<SwapSlot> slot() const {
-    if (state() == PageState::kCompressed || (word_ >> 24) == 0) return std::nullopt;
+    if (state() == PageState::kCompressed || is_away(state()) || (word_ >> 24) == 0) {
+      return std::nullopt;
+    }
     return SwapSlot(static_cast<uint32_t>((word_ >> 24) - 1));
+  }
+  constexpr FrameIndex frame() const {
+    return FrameIndex(static_cast<uint32_t>((word_ >> 24) - 1));
   }
 
   constexpr PageEntry with_in_flight(bool in_flight) const {

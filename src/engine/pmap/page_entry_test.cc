@@ -26,6 +26,7 @@ TEST(PageEntry, LayoutIsWhatTheNextDaemonReads) {
   EXPECT_EQ(PageEntry::with_slot(PageState::kSwapped, SwapSlot(0xabcdef)).word(),
             0xabcdf0000005ull);
   EXPECT_EQ(PageEntry::compressed(0x12340, 2048).word(), 0x12340010004ull);
+  EXPECT_EQ(PageEntry::away(PageState::kShared, FrameIndex(1)).word(), 0x2000008u);
 }
 
 RC_GTEST_PROP(PageEntryProperty, SlotsComeBack, (uint32_t slot)) {
@@ -36,6 +37,14 @@ RC_GTEST_PROP(PageEntryProperty, SlotsComeBack, (uint32_t slot)) {
     RC_ASSERT(entry.slot() == SwapSlot(slot));
     RC_ASSERT(!entry.in_flight());
   }
+}
+
+RC_GTEST_PROP(PageEntryProperty, FramesComeBackAndAreNoSlots, (uint32_t frame)) {
+  const PageEntry entry = PageEntry::away(PageState::kShared, FrameIndex(frame));
+  RC_ASSERT(entry.frame() == FrameIndex(frame));
+  RC_ASSERT(!entry.slot());
+  const PageEntry loose = entry.moved_to(PageState::kLoose).with_in_flight(true);
+  RC_ASSERT(loose.frame() == FrameIndex(frame) && loose.in_flight() && !loose.slot());
 }
 
 RC_GTEST_PROP(PageEntryProperty, ArenaOffsetsAndLengthsComeBack, ()) {

@@ -22,35 +22,38 @@ enum class PageState : uint8_t {
   kSwapped = 5,     // the VM's swap file, checksummed; a touch ends it
   kBallooned = 6,   // nowhere, the guest gave it up (balloon, free-page report); a touch ends it
   kLost = 7,        // nowhere readable: the VM is frozen and reported; a retried read may end it
+  kShared = 8,      // a frame of the salt group's pool, mapped copy-on-write; a write ends it
+  kLoose = 9,       // what the guest has mapped there: its own frame, a pool's, or a private copy
 };
 
-inline constexpr size_t kPageStates = 8;
+inline constexpr size_t kPageStates = 10;
 
 constexpr std::string_view name_of(PageState state) {
   constexpr std::array<std::string_view, kPageStates> kNames = {
-      "Untouched", "Resident", "Sealed", "Zero", "Compressed", "Swapped", "Ballooned", "Lost"};
+      "Untouched", "Resident",  "Sealed", "Zero",   "Compressed",
+      "Swapped",   "Ballooned", "Lost",   "Shared", "Loose"};
   return kNames[static_cast<size_t>(state)];
 }
 
-// Whether the page has a frame in the RAM file, charged to the ledger.
+// Whether the page's true copy is a frame in the RAM file, charged to the ledger.
 constexpr bool has_frame(PageState state) {
   return state == PageState::kResident || state == PageState::kSealed;
 }
 
 // kMayFollow[from] holds bit `to` where from → to is allowed. A state may always be stored again
 // (payload change).
-constexpr uint8_t states(std::initializer_list<PageState> list) {
-  uint8_t bits = 0;
+constexpr uint16_t states(std::initializer_list<PageState> list) {
+  uint16_t bits = 0;
   for (const PageState state : list)
-    bits = static_cast<uint8_t>(bits | (1u << static_cast<unsigned>(state)));
+    bits = static_cast<uint16_t>(bits | (1u << static_cast<unsigned>(state)));
   return bits;
 }
-inline constexpr std::array<uint8_t, kPageStates> kMayFollow = {
+inline constexpr std::array<uint16_t, kPageStates> kMayFollow = {
     /* Untouched  */ states({PageState::kResident, PageState::kBallooned}),
     /* Resident   */ states({PageState::kSealed, PageState::kBallooned}),
     /* Sealed     */
     states({PageState::kResident, PageState::kZero, PageState::kCompressed, PageState::kSwapped,
-            PageState::kBallooned}),
+            PageState::kBallooned, PageState::kLoose}),
     /* Zero       */ states({PageState::kResident, PageState::kBallooned}),
     /* Compressed */
     states({PageState::kResident, PageState::kSwapped, PageState::kBallooned, PageState::kLost}),
@@ -58,7 +61,14 @@ inline constexpr std::array<uint8_t, kPageStates> kMayFollow = {
     states({PageState::kResident, PageState::kSealed, PageState::kBallooned, PageState::kLost}),
     /* Ballooned  */ states({PageState::kResident}),
     /* Lost       */ states({PageState::kSwapped, PageState::kBallooned, PageState::kResident}),
+    /* Shared     */ states({PageState::kLoose}),
+    /* Loose      */ states({PageState::kShared, PageState::kResident}),
 };
+
+// Whether the page may be mapped to a frame of the share pool.
+constexpr bool is_away(PageState state) {
+  return state == PageState::kShared || state == PageState::kLoose;
+}
 
 constexpr bool may_follow(PageState from, PageState to) {
   return from == to ||

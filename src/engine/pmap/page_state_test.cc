@@ -10,15 +10,17 @@ namespace {
 // One row per state that is left, one letter per state that follows, in the enum's order:
 // x allowed, . forbidden, = the same state (always allowed: payloads change).
 constexpr std::array<std::string_view, kPageStates> kTable = {
-    //                URSZCWBL  (W = Swapped)
-    /* Untouched  */ "=x....x.",
-    /* Resident   */ ".=x...x.",
-    /* Sealed     */ ".x=xxxx.",
-    /* Zero       */ ".x.=..x.",
-    /* Compressed */ ".x..=xxx",
-    /* Swapped    */ ".xx..=xx",
-    /* Ballooned  */ ".x....=.",
-    /* Lost       */ ".x...xx=",
+    //                URSZCWBLHO  (W = Swapped, H = Shared, O = Loose)
+    /* Untouched  */ "=x....x...",
+    /* Resident   */ ".=x...x...",
+    /* Sealed     */ ".x=xxxx..x",
+    /* Zero       */ ".x.=..x...",
+    /* Compressed */ ".x..=xxx..",
+    /* Swapped    */ ".xx..=xx..",
+    /* Ballooned  */ ".x....=...",
+    /* Lost       */ ".x...xx=..",
+    /* Shared     */ "........=x",
+    /* Loose      */ ".x......x=",
 };
 
 TEST(PageState, EveryPairIsAsTheTableSays) {

@@ -1,5 +1,9 @@
 #include "engine/pmap/tables.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+
 namespace ballast::engine {
 
 namespace {
@@ -13,6 +17,7 @@ struct Header {
   uint32_t pages;
   uint32_t slots;
   uint32_t checksum_pages;
+  std::array<char, Tables::kGroupBytesMax + 1> group;
 };
 
 size_t page_align(size_t bytes) { return pages_ceil(bytes) * kPageBytes; }
@@ -36,10 +41,21 @@ Tables::Tables(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint
                      memory.size(), pages, slots);
 }
 
-Tables Tables::format(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint64_t key) {
+Tables Tables::format(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint64_t key,
+                      std::string_view group) {
+  BALLAST_CHECK(group.size() <= kGroupBytesMax);
   Tables tables(memory, pages, slots, key);
-  *reinterpret_cast<Header*>(memory.data()) = {kMagic, key, pages, slots, 0};
+  auto& header = *reinterpret_cast<Header*>(memory.data());
+  header = {kMagic, key, pages, slots, 0, {}};
+  std::ranges::copy(group, header.group.begin());
   return tables;
+}
+
+std::string Tables::group(std::span<const std::byte> memory) {
+  if (memory.size() < sizeof(Header)) return "";
+  const auto& header = *reinterpret_cast<const Header*>(memory.data());
+  if (header.magic != kMagic) return "";
+  return {header.group.data(), ::strnlen(header.group.data(), kGroupBytesMax)};
 }
 
 Result<Tables> Tables::open(std::span<std::byte> memory, uint32_t pages, uint32_t slots) {

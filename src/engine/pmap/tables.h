@@ -11,6 +11,8 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -23,8 +25,13 @@ class Tables {
   static size_t bytes_for(uint32_t pages, uint32_t slots);
   static constexpr uint32_t kChecksumsPerPage = kPageBytes / sizeof(uint64_t);
 
-  // Formats fresh (all-zero) memory; `key` seeds the checksums.
-  static Tables format(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint64_t key);
+  static constexpr size_t kGroupBytesMax = 191;
+
+  // Formats fresh (all-zero) memory; `key` seeds the checksums; `group` is the VM's salt group.
+  static Tables format(std::span<std::byte> memory, uint32_t pages, uint32_t slots, uint64_t key,
+                       std::string_view group = {});
+  // The salt group in tables that an earlier daemon left; empty: none, or no tables.
+  static std::string group(std::span<const std::byte> memory);
   // Accepts tables that an earlier daemon left, or says what does not fit.
   static Result<Tables> open(std::span<std::byte> memory, uint32_t pages, uint32_t slots);
 

@@ -79,6 +79,17 @@ TEST_F(TablesTest, RefusesAnotherMark) {
             "another version?");
 }
 
+TEST_F(TablesTest, KeepsTheSaltGroup) {
+  Tables::format(bytes(), kPages, kSlots, 7);
+  EXPECT_EQ(Tables::group(bytes()), "");
+  const std::string longest(Tables::kGroupBytesMax, 'g');
+  Tables::format(bytes(), kPages, kSlots, 7, longest);
+  EXPECT_EQ(Tables::group(bytes()), longest);
+  words_[0] ^= 1;
+  EXPECT_EQ(Tables::group(bytes()), "");
+  EXPECT_EQ(Tables::group(bytes().first(16)), "");
+}
+
 TEST_F(TablesTest, RefusesAnotherVmsSizes) {
   Tables::format(bytes(), kPages, kSlots, 7);
   EXPECT_EQ(refusal(kPages - 1, kSlots),

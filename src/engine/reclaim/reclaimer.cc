@@ -10,7 +10,8 @@ namespace {
 constexpr uint32_t kAgePages = 16;  // one swap cluster
 }
 
-Reclaimer::Reclaimer(Vm& vm, SwapIo& io) : vm_(vm), io_(io), victims_(Victims::make(vm)) {}
+Reclaimer::Reclaimer(Vm& vm, SwapIo& io, Sharer& sharer, const Away& away)
+    : vm_(vm), io_(io), sharer_(sharer), away_(away), victims_(Victims::make(vm)) {}
 
 uint64_t Reclaimer::floor_in_this_state() const {
   switch (vm_.ledger.state()) {
@@ -36,14 +37,16 @@ uint64_t Reclaimer::wanted() {
   const uint64_t stop = vm_.ledger.stop_level();
   const uint64_t for_host = std::min(above(floor_in_this_state()), free < stop ? stop - free : 0);
   const uint64_t pages = pages_ceil(std::max(for_host, above(vm_.orders.limit_floor_bytes())));
-  return pages > io_.pages_going_out() ? pages - io_.pages_going_out() : 0;
+  return pages > going_out() ? pages - going_out() : 0;
 }
+
+uint64_t Reclaimer::going_out() const { return io_.pages_going_out() + away_.going_out(); }
 
 uint32_t Reclaimer::above_floor() const {
   const uint64_t consumed = vm_.consumed();
   const uint64_t floor = vm_.floor_bytes();
   const uint64_t pages = consumed > floor ? pages_floor(consumed - floor) : 0;
-  const uint64_t going = io_.pages_going_out();
+  const uint64_t going = going_out();
   return static_cast<uint32_t>(std::min<uint64_t>(pages > going ? pages - going : 0, kRunPages));
 }
 
@@ -65,25 +68,6 @@ uint32_t Reclaimer::age_zip(uint32_t pages) {
     offset = next;
   }
   return sent;
-}
-
-bool Reclaimer::seal_and_read(PageRun run) {
-  for (uint32_t i = 0; i < run.count; ++i) {
-    // A discard seen only now is void: either it has not happened yet (its second mark will come),
-    // or the page has been filled again since.
-    const PageIndex page = run.first + i;
-    vm_.take_discard(page);
-  }
-  if (vm_.memory.seal(run) == machine::MemoryResult::kGone ||
-      vm_.memory.read(run, vm_.scratch.run(0, run.count)) == machine::MemoryResult::kGone) {
-    vm_.gone = true;
-    return false;
-  }
-  for (uint32_t i = 0; i < run.count; ++i) {
-    const PageIndex page = run.first + i;
-    vm_.set(page, vm_.get(page).moved_to(PageState::kSealed));
-  }
-  return true;
 }
 
 Reclaimer::Fate Reclaimer::compress_page(PageIndex page, PageBytes bytes) {
@@ -120,6 +104,7 @@ Reclaimer::Fate Reclaimer::store_page(PageIndex page, PageBytes bytes) {
     vm_.set(page, PageEntry::plain(PageState::kSealed));
     vm_.release_slot(*slot);
   }
+  if (sharer_.offer(page, bytes)) return Fate::kGoingOut;
   if (vm_.options.zip_enable) return compress_page(page, bytes);
   return io_.add(page, bytes) ? Fate::kGoingOut : Fate::kStays;
 }
@@ -140,7 +125,7 @@ uint32_t Reclaimer::step(Need need) {
   run.count = std::min(run.count, above_floor());
   if (run.count == 0 || vm_.gone) return 0;
   vm_.sampler->before_evict(run);
-  if (!seal_and_read(run)) return 0;
+  if (!vm_.seal_and_read(run)) return 0;
   uint32_t moved = 0;
   PageRun stored{run.first, 0};
   const auto discard = [&] {
@@ -160,6 +145,7 @@ uint32_t Reclaimer::step(Need need) {
     stored = {page + 1, 0};
   }
   discard();
+  sharer_.flush_offers();
   return moved;
 }
 

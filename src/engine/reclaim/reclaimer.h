@@ -3,6 +3,7 @@
 //
 //   known zero            → dropped
 //   copy on disk is right → dropped, nothing written
+//   in a shared frame     → joined to it
 //   compresses to ≤ 50 %  → compression cache; when that is full its oldest pages go to swap first
 //   the rest              → swap
 //
@@ -15,6 +16,7 @@
 #include <memory>
 
 #include "engine/reclaim/victims.h"
+#include "engine/share/sharer.h"
 #include "engine/swap/swap_io.h"
 #include "engine/vm.h"
 
@@ -22,7 +24,7 @@ namespace ballast::engine {
 
 class Reclaimer {
  public:
-  Reclaimer(Vm& vm, SwapIo& io);
+  Reclaimer(Vm& vm, SwapIo& io, Sharer& sharer, const Away& away);
 
   // Pages to take now, as the host state and the policy's orders ask, counting what is on its way
   // out as gone.
@@ -39,7 +41,8 @@ class Reclaimer {
   uint64_t floor_in_this_state() const;
   Fate store_page(PageIndex page, PageBytes bytes);
   Fate compress_page(PageIndex page, PageBytes bytes);
-  bool seal_and_read(PageRun run);
+  // Pages whose frames will be free in a moment.
+  uint64_t going_out() const;
   // Pages that may go before the VM is at its min, at most kRunPages.
   uint32_t above_floor() const;
   // Sends the cache's oldest pages towards swap; returns how many.
@@ -47,6 +50,8 @@ class Reclaimer {
 
   Vm& vm_;
   SwapIo& io_;
+  Sharer& sharer_;
+  const Away& away_;
   std::unique_ptr<Victims> victims_;
   PageBuffer aged_{1};
   bool zip_was_full_ = false;

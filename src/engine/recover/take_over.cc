@@ -15,6 +15,8 @@ Error damaged(const Vm& vm, PageIndex page, const char* what) {
 // What an entry becomes once the RAM file was looked at. The state machine does not apply between
 // two daemons.
 PageEntry reconciled(PageEntry old, bool present) {
+  // The mapping is the truth, whatever lies in the RAM file.
+  if (is_away(old.state())) return old.with_in_flight(false);
   if (present) {
     // A copy in swap may still be right: the checksum will tell. Compressed copies are simply
     // dropped.
@@ -40,6 +42,8 @@ bool has_stray_bits(PageEntry entry) {
     case PageState::kSealed:
     case PageState::kSwapped:
     case PageState::kLost:
+    case PageState::kShared:
+    case PageState::kLoose:
       return (word >> 5 & 0x7ffff) != 0 || word >> 24 > uint64_t{1} << 32;
   }
   return true;
@@ -49,13 +53,18 @@ Status check_entry(const Vm& vm, PageIndex page, PageEntry entry) {
   if ((entry.word() & 0xf) >= kPageStates) return damaged(vm, page, "has an unknown state");
   if (entry.state() == PageState::kSwapped && !entry.slot())
     return damaged(vm, page, "is swapped without a slot");
+  if (is_away(entry.state()) && entry.word() >> 24 == 0)
+    return damaged(vm, page, "is shared without a frame");
   if (has_stray_bits(entry)) return damaged(vm, page, "carries bits that its state has no use for");
   return Done{};
 }
 
 // Claims what the reconciled entry refers to. A second claim of one slot means damage.
-Status claim(Vm& vm, PageIndex page, PageEntry entry) {
-  if (entry.state() == PageState::kCompressed) {
+Status claim(Vm& vm, ShareGroup* share, PageIndex page, PageEntry entry) {
+  if (is_away(entry.state())) {
+    if (share == nullptr || !share->claim(entry.frame()))
+      return damaged(vm, page, "names a shared frame that its group does not have");
+  } else if (entry.state() == PageState::kCompressed) {
     if (!vm.zip.claim(page, entry.arena_offset(), entry.compressed_length())) {
       return damaged(vm, page, "names a compressed copy that cannot be one");
     }
@@ -68,7 +77,7 @@ Status claim(Vm& vm, PageIndex page, PageEntry entry) {
 
 }  // namespace
 
-Status take_over_tables(Vm& vm) {
+Status take_over_tables(Vm& vm, ShareGroup* share) {
   const uint32_t pages = vm.tables.page_count();
   for (uint32_t page = 0; page < pages; ++page) {
     BALLAST_TRY_STATUS(check_entry(vm, PageIndex(page), vm.get(PageIndex(page))));
@@ -85,9 +94,19 @@ Status take_over_tables(Vm& vm) {
   }
   for (uint32_t index = 0; index < pages; ++index) {
     const PageIndex page(index);
-    BALLAST_TRY_STATUS(claim(vm, page, reconciled(vm.get(page), is_present[index])));
+    BALLAST_TRY_STATUS(claim(vm, share, page, reconciled(vm.get(page), is_present[index])));
   }
   // All is sound: from here on the tables are changed.
+  for (uint32_t index = 0; index < pages; ++index) {
+    const PageState state = vm.get(PageIndex(index)).state();
+    // Its own frame was about to be freed when the daemon died.
+    if (state == PageState::kShared && is_present[index]) {
+      if (vm.memory.discard({PageIndex(index), 1}) == machine::MemoryResult::kGone) vm.gone = true;
+      --frames;
+    }
+    // Its frame may be a private copy, which only its process knows.
+    if (state == PageState::kLoose && !is_present[index]) ++frames;
+  }
   vm.zip.link_claimed();
   vm.charged_frames = frames;
   vm.ledger.charge_existing(pages_to_bytes(frames));

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "engine/share/share_group.h"
 #include "engine/vm.h"
 
 namespace ballast::engine {
@@ -18,6 +19,6 @@ namespace ballast::engine {
 // Fills counts, slots, zip and charges of a Vm made over opened tables. On an error the VM must not
 // be served (the caller keeps its descriptors for a post-mortem); nothing was changed in the tables
 // then.
-Status take_over_tables(Vm& vm);
+Status take_over_tables(Vm& vm, ShareGroup* share);
 
 }  // namespace ballast::engine

@@ -203,13 +203,20 @@ class DamagedTables : public testing::Test {
 };
 
 TEST_F(DamagedTables, UnknownState) {
-  EXPECT_EQ(refusal_with(PageEntry(8)), damaged(11, "has an unknown state"));
+  EXPECT_EQ(refusal_with(PageEntry(10)), damaged(11, "has an unknown state"));
   EXPECT_EQ(refusal_with(PageEntry(15)), damaged(11, "has an unknown state"));
 }
 
 TEST_F(DamagedTables, SwappedWithoutSlot) {
   EXPECT_EQ(refusal_with(PageEntry::plain(PageState::kSwapped)),
             damaged(11, "is swapped without a slot"));
+}
+
+TEST_F(DamagedTables, SharedWithoutFrameOrGroup) {
+  EXPECT_EQ(refusal_with(PageEntry::plain(PageState::kShared)),
+            damaged(11, "is shared without a frame"));
+  EXPECT_EQ(refusal_with(PageEntry::away(PageState::kLoose, FrameIndex(3))),
+            damaged(11, "names a shared frame that its group does not have"));
 }
 
 TEST_F(DamagedTables, SlotOutOfRange) {

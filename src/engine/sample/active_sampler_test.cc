@@ -129,11 +129,11 @@ TEST(ActiveSampler, AnotherPeriodLengthStartsOver) {
   guest.run(guest.part(0.5));
   Options options = guest.vm.setup.options;
   options.sample_active_min_percent = 90;
-  guest.vm.pager->set_sampling(options);
+  guest.vm.pager->set_options(options);
   EXPECT_EQ(guest.vm.pager->active().periods, 1u);
   EXPECT_GE(part_of(guest.vm, guest.vm.pager->active().active), 0.899);
   options.sample_period_s = 30;
-  guest.vm.pager->set_sampling(options);
+  guest.vm.pager->set_options(options);
   EXPECT_EQ(guest.vm.pager->active().periods, 0u);
   guest.vm.pump();
   guest.vm.world.advance(31 * kSecond);
@@ -354,7 +354,7 @@ TEST(ActiveSampler, AWalkThroughMemoryThatComesInAheadCounts) {
     guest.vm.reclaim_all();
     ASSERT_GT(guest.vm.pager->report().swapped_bytes, guest.vm.spec.configured_bytes / 4);
     guest.vm.setup.options.sample_period_s = 0;
-    guest.vm.pager->set_sampling(guest.vm.setup.options);
+    guest.vm.pager->set_options(guest.vm.setup.options);
     guest.on();
     for (uint32_t i = 0; i < 2; ++i) swap_ins.add(walk(i * kPages / 2));
   }

@@ -40,7 +40,7 @@ class SampledGuest {
   // The sampler starts over from here.
   void on() {
     vm.setup.options.sample_period_s = kPeriodSeconds;
-    vm.pager->set_sampling(vm.setup.options);
+    vm.pager->set_options(vm.setup.options);
     vm.pump();
   }
 
