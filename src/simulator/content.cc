@@ -8,6 +8,8 @@ namespace ballast::simulator {
 namespace {
 
 constexpr uint32_t kMark = 0xba11a500;
+constexpr uint32_t kNoVm = ~uint32_t{0};
+constexpr uint32_t kImageShift = 5;  // pages from one guest to the next
 
 struct Stamp {
   uint32_t mark;  // kMark + kind
@@ -25,7 +27,14 @@ uint64_t mix(uint64_t z) {
 
 }  // namespace
 
+uint32_t image_page(uint32_t vm, uint32_t page) {
+  return (page + kImageShift * (vm % 3)) % kImagePages;
+}
+
 void write_half(Half to, Place place, Content content) {
+  const bool common = content.kind == Kind::kCommon;
+  if (common) place = {kNoVm, image_page(place.vm, place.half / 2) * 2 + place.half % 2};
+  const bool text = content.kind == Kind::kText || (common && content.version % 2 == 0);
   if (content.kind == Kind::kZero || content.kind == Kind::kStamp) {
     std::memset(to.data(), 0, to.size());
     if (content.kind == Kind::kZero) return;
@@ -39,7 +48,7 @@ void write_half(Half to, Place place, Content content) {
     uint64_t words[2] = {mix(seed + at), mix(seed ^ ~at)};
     if (content.kind == Kind::kRepeat) std::memcpy(words, &stamp, sizeof(stamp));
     // Text: every third piece is new, the others are phrases that repeat.
-    if (content.kind == Kind::kText && at % 48 != 0) {
+    if (text && at % 48 != 0) {
       std::memcpy(words, at % 48 == 16 ? "the quick brown " : "fox jumps over t", sizeof(words));
     }
     if (content.kind != Kind::kStamp) std::memcpy(to.data() + at, words, sizeof(words));

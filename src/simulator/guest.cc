@@ -70,16 +70,43 @@ uint32_t Guest::choose_page(Vcpu& vcpu) {
 
 Kind Guest::choose_kind() {
   uint32_t draw = random_.below(kind_weights_);
-  for (uint32_t kind = 0; kind < kKinds; ++kind) {
+  for (uint32_t kind = 0; kind < kOwnKinds; ++kind) {
     if (draw < plan_.workload.kinds[kind]) return static_cast<Kind>(kind);
     draw -= plan_.workload.kinds[kind];
   }
   return Kind::kNoise;
 }
 
+// Pages of some blocks of the image hold its contents from the boot on, and again later.
+void Guest::choose_content(Vcpu& vcpu, bool boots) {
+  constexpr uint32_t kBlockPages = 16;
+  const uint32_t image = image_page(vm_, vcpu.page.raw());
+  const uint32_t of_block = image / kBlockPages * 367 % 1000;
+  if (of_block < plan_.workload.common && random_.chance(boots ? 950 : plan_.workload.restored)) {
+    vcpu.kind = Kind::kCommon;
+    vcpu.version = boots || random_.chance(700) ? 1 : 1 + random_.below(kImageVersions);
+    vcpu.halves = 0b11;
+  } else {
+    vcpu.kind = choose_kind();
+  }
+}
+
+// A page that is shared now, if a few looks find one.
+bool Guest::find_away(uint32_t& page) {
+  constexpr int kLooks = 16;
+  for (int i = 0; i < kLooks; ++i) {
+    const uint32_t at = random_.below(plan_.used_pages);
+    if (!memory_.away(PageIndex(at))) continue;
+    page = at;
+    return true;
+  }
+  return false;
+}
+
 bool Guest::choose(Vcpu& vcpu) {
   uint32_t page = 0;
-  if (vcpu.boot_left > 0) {
+  const bool boots = vcpu.boot_left > 0;
+  if (boots) {
     page = plan_.used_pages - vcpu.boot_left--;
     vcpu.write = true;
     vcpu.halves = 0b11;
@@ -87,13 +114,14 @@ bool Guest::choose(Vcpu& vcpu) {
     page = choose_page(vcpu);
     vcpu.write = random_.chance(plan_.workload.writes);
     vcpu.halves = static_cast<uint8_t>(1 + random_.below(3));
+    if (plan_.spite != 0 && random_.chance(plan_.spite) && find_away(page)) vcpu.write = true;
   }
   if (!plan_.unruly_discards) {
     while (ballooned_[page]) page = (page + 1) % plan_.used_pages;  // some are always left
     if (oracle_.discarding(page)) return false;
   }
   vcpu.page = PageIndex(page);
-  vcpu.kind = choose_kind();
+  choose_content(vcpu, boots);
   vcpu.open = true;
   return true;
 }
@@ -103,7 +131,7 @@ void Guest::write_part(Vcpu& vcpu, std::byte* frame) {
   if (random_.chance(250)) check(vcpu.page, frame);
   const uint32_t part = (vcpu.halves & 1) != 0 ? 0 : 1;
   const uint32_t half = vcpu.page.raw() * 2 + part;
-  const Content content = oracle_.next_write(half, vcpu.kind);
+  const Content content = oracle_.next_write(half, vcpu.kind, vcpu.version);
   write_half(Half(frame + part * kHalfBytes, kHalfBytes), {vm_, half}, content);
   vcpu.halves = static_cast<uint8_t>(vcpu.halves & ~(1u << part));
   vcpu.open = vcpu.halves != 0;
@@ -155,6 +183,7 @@ void Guest::choose_discard() {
   if (near.open && random_.chance(400)) {
     first = std::min(near.page.raw() + 1 + random_.below(8), plan_.pages - 1);
   }
+  if (plan_.spite != 0 && random_.chance(plan_.spite)) (void)find_away(first);
   const uint32_t count = random_.chance(500) ? 1 : 1 + random_.below(64);
   for (uint32_t page = first; page < std::min(first + count, plan_.pages); ++page) {
     if ((in_use(page) || ballooned_[page]) && !plan_.unruly_discards) break;

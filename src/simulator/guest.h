@@ -48,6 +48,7 @@ class Guest final : public machine::sim::BalloonedGuest {
     bool write = false;
     uint8_t halves = 0;  // still to write
     Kind kind = Kind::kNoise;
+    uint32_t version = 0;  // of kCommon
     PageIndex page;
     uint32_t cursor = 0;
     uint32_t boot_left = 0;
@@ -57,6 +58,8 @@ class Guest final : public machine::sim::BalloonedGuest {
   bool choose(Vcpu& vcpu);
   uint32_t choose_page(Vcpu& vcpu);
   Kind choose_kind();
+  void choose_content(Vcpu& vcpu, bool boots);
+  bool find_away(uint32_t& page);
   void write_part(Vcpu& vcpu, std::byte* frame);
   void check(PageIndex page, const std::byte* frame);
   bool in_use(uint32_t page) const;

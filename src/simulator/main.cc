@@ -29,6 +29,7 @@ void break_machine(machine::sim::SimMachineBugs& bugs, const std::string& canary
   bugs.lost_wakes = canary == "wake";
   bugs.dirty_frames = canary == "frame";
   bugs.arena_flips = canary == "arena";
+  bugs.shared_writes = canary == "share";
 }
 
 // Nothing that could excuse what the canary does.
@@ -52,11 +53,12 @@ void run_seed(uint64_t seed, const Request& request) {
   const Summary summary = simulation.run();
   fmt::print(
       "seed {}: good, hash {:016x}, {} accesses, {} verified, {} zips, {} out, {} in, {} "
-      "ballooned, "
+      "ballooned, {} joins, {} breaks, "
       "{} + {} daemon ends, {} VM ends, {} refused, {} frozen\n",
       seed, summary.trace_hash, summary.accesses, summary.verified_pages, summary.zips,
-      summary.swap_outs, summary.swap_ins, summary.ballooned_pages, summary.daemon_deaths,
-      summary.daemon_restarts, summary.vm_deaths, summary.refused_vms, summary.frozen_vms);
+      summary.swap_outs, summary.swap_ins, summary.ballooned_pages, summary.share_joins,
+      summary.share_breaks, summary.daemon_deaths, summary.daemon_restarts, summary.vm_deaths,
+      summary.refused_vms, summary.frozen_vms);
 }
 
 // Each seed in its own process: one failure does not hide the others.
@@ -117,7 +119,7 @@ int main(int argc, char** argv) {
   app.add_flag("--verbose", request.verbose, "print the options drawn from the seed");
   app.add_flag("--trace", request.trace, "print every step of the machine");
   app.add_option("--canary", request.canary, "break the machine on purpose; judges must notice")
-      ->check(CLI::IsMember({"seal", "slot", "wake", "frame", "arena"}));
+      ->check(CLI::IsMember({"seal", "slot", "wake", "frame", "arena", "share"}));
   app.add_flag("--demo", run_the_demo, "four VMs of 256 MB on 512 MB, in real time");
   app.add_option("--seconds", demo.seconds, "how long the demo runs")->check(CLI::Range(1, 86400));
   app.add_option("--json", json_file,

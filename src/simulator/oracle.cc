@@ -4,9 +4,11 @@
 
 namespace ballast::simulator {
 
-Content Oracle::next_write(uint32_t half, Kind kind) {
+Content Oracle::next_write(uint32_t half, Kind kind, uint32_t version) {
   HalfState& state = halves_[half];
-  state.content = {kind, state.content.version + 1};
+  ++state.writes;
+  state.content = {kind, kind == Kind::kCommon ? version : state.writes};
+  if (kind == Kind::kCommon) state.common |= static_cast<uint8_t>(1u << version);
   state.discarded = open_[half / 2];
   return state.content;
 }
@@ -23,8 +25,10 @@ bool Oracle::acceptable(uint32_t half, ConstHalf bytes) const {
   if (!state.discarded) return false;
   if (is_zero(bytes)) return true;
   const auto name = read_name(bytes);
-  return name && name->place.vm == vm_ && name->place.half == half &&
-         name->content.version <= state.content.version && holds(bytes, name->place, name->content);
+  if (!name || !holds(bytes, {vm_, half}, name->content)) return false;
+  if (name->content.kind != Kind::kCommon) return name->content.version <= state.writes;
+  return name->content.version <= kImageVersions &&
+         (state.common >> name->content.version & 1) != 0;
 }
 
 std::string Oracle::describe(uint32_t half, ConstHalf bytes) const {
@@ -33,10 +37,13 @@ std::string Oracle::describe(uint32_t half, ConstHalf bytes) const {
   if (is_zero(bytes)) {
     found = "zeros";
   } else if (const auto name = read_name(bytes)) {
-    found = fmt::format("{}VM {} page {}.{} version {} kind {}",
-                        holds(bytes, name->place, name->content) ? "" : "a damaged ",
-                        name->place.vm, name->place.half / 2, name->place.half % 2,
-                        name->content.version, static_cast<int>(name->content.kind));
+    const bool common = name->content.kind == Kind::kCommon;
+    const bool whole =
+        holds(bytes, common ? Place{0, name->place.half} : name->place, name->content);
+    found = fmt::format("{}{} page {}.{} version {} kind {}", whole ? "" : "a damaged ",
+                        common ? "the image's" : fmt::format("VM {}", name->place.vm),
+                        name->place.half / 2, name->place.half % 2, name->content.version,
+                        static_cast<int>(name->content.kind));
   }
   return fmt::format("VM {} page {}.{} must hold version {} kind {}{}, but reads as {}", vm_,
                      half / 2, half % 2, state.content.version,

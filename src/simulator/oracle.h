@@ -16,8 +16,8 @@ class Oracle {
  public:
   Oracle(uint32_t vm, uint32_t pages) : vm_(vm), halves_(size_t{pages} * 2), open_(pages) {}
 
-  // The guest writes a half page now. Returns what it must store.
-  Content next_write(uint32_t half, Kind kind);
+  // The guest writes a half page now. Returns what it must store. `version`: of kCommon.
+  Content next_write(uint32_t half, Kind kind, uint32_t version = 0);
   void discard_begins(uint32_t page);
   void discard_ends(uint32_t page) { open_[page] = false; }
   bool discarding(uint32_t page) const { return open_[page]; }
@@ -28,6 +28,8 @@ class Oracle {
  private:
   struct HalfState {
     Content content;
+    uint32_t writes = 0;
+    uint8_t common = 0;  // bit v: version v of the image was written here
     bool discarded = false;
   };
   std::string describe(uint32_t half, ConstHalf bytes) const;

@@ -106,6 +106,35 @@ machine::sim::SimBalloonOptions draw_balloon(Random& random) {
   return balloon;
 }
 
+// Which VMs may share, and who of their guests has what in memory.
+void draw_sharing(Random& random, Scenario& scenario) {
+  const uint32_t salting = random.below(3);  // as Mem.ShareForceSalting
+  scenario.options.share_scan_minutes = random.chance(700) ? 1 : 1 + random.below(60);
+  scenario.options.share_rate_max = 1024u << random.below(11);
+  // Pages are looked at half a second after they were filled, and again later.
+  scenario.round_us = uint64_t{1024} << random.below(7);
+  scenario.pool_frames = static_cast<uint32_t>(pages_floor(scenario.budget_bytes));
+  if (random.chance(150)) scenario.pool_frames = 1 + random.below(256);
+  const bool refuses = random.chance(500);
+  uint32_t index = 0;
+  for (VmPlan& vm : scenario.vms) {
+    vm.share_group = fmt::format("salt:{}", random.below(2));
+    if (salting == 0) vm.share_group = "all";
+    if (salting == 2 && random.chance(300)) vm.share_group = fmt::format("vm:{}", index);
+    if (random.chance(80)) vm.share_group.clear();
+    if (random.chance(150)) vm.mappings_max = random.below(200);
+    vm.workload.common = random.chance(900) ? 200 + random.below(801) : 0;
+    vm.workload.restored = sometimes(random, 800, 1000);
+    vm.spite = sometimes(random, 300, 900);
+    vm.memory.busy_remaps = sometimes(random, 300, 300);
+    vm.memory.refused_remaps = refuses ? sometimes(random, 500, 300) : 0;
+    vm.memory.slow_remaps = sometimes(random, 400, 500);
+    vm.memory.slips = sometimes(random, 500, 800);
+    vm.memory.lost_links = sometimes(random, 400, 100);
+    ++index;
+  }
+}
+
 }  // namespace
 
 Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
@@ -147,6 +176,7 @@ Scenario draw_scenario(uint64_t seed, uint64_t accesses) {
       vm.balloon = draw_balloon(balloons);
     }
   }
+  if (Random shares(seed ^ 0x5a17); shares.chance(600)) draw_sharing(shares, scenario);
   return scenario;
 }
 
@@ -156,14 +186,15 @@ std::string describe(const Scenario& scenario) {
       "kill every {}, "
       "clean restarts {}, slow notices {}, balance {} ms, worker {}, burst {}, accesses {}, "
       "balloon "
-      "mischief {}\n",
+      "mischief {}, share pass {} min rate {}, pools {}, round {} us\n",
       scenario.seed, scenario.budget_bytes / 1024, scenario.own_bytes / 1024,
       scenario.options.zip_enable ? "on" : "off", scenario.options.zip_max_percent,
       scenario.options.min_free_percent,
       scenario.options.victims == VictimChoice::kRandom ? "random" : "second-chance",
       scenario.interleave, scenario.kill_every, scenario.clean_restarts, scenario.slow_notices,
       scenario.balance_every_ms, scenario.worker_weight, scenario.burst, scenario.accesses,
-      scenario.balloon_mischief);
+      scenario.balloon_mischief, scenario.options.share_scan_minutes,
+      scenario.options.share_rate_max, scenario.pool_frames, scenario.round_us);
   uint32_t index = 0;
   for (const VmPlan& vm : scenario.vms) {
     const auto& w = vm.workload;
@@ -182,6 +213,12 @@ std::string describe(const Scenario& scenario) {
         m.spurious_wakes, s.latency_min / kMicrosecond, s.latency_max / kMicrosecond, s.slow,
         s.failed_writes, s.failed_reads, s.no_space, s.bad_slots, s.flipped_bits, s.torn_writes,
         s.lost_writes);
+    text += fmt::format(
+        "        group '{}', mappings {}, common {} restored {}, spite {}; remaps busy {} refused "
+        "{} "
+        "slow {} slips {} lost {}\n",
+        vm.share_group, vm.mappings_max, w.common, w.restored, vm.spite, m.busy_remaps,
+        m.refused_remaps, m.slow_remaps, m.slips, m.lost_links);
     const auto& b = vm.balloon;
     text += fmt::format(
         "        balloon {} spare {}, boot {} ms, rates {} {} {} MB/s, deaf {}, most {}, pops "

@@ -22,6 +22,8 @@ struct Workload {
   uint32_t writes = 500;                // permille of the accesses
   bool boot_storm = false;              // first writes all pages in order
   uint32_t kinds[5] = {1, 1, 1, 1, 1};  // weights of page contents
+  uint32_t common = 0;    // permille of a disk image's blocks that the guest has in memory
+  uint32_t restored = 0;  // permille of later writes to such pages that are of the image again
 };
 
 struct VmPlan {
@@ -30,9 +32,12 @@ struct VmPlan {
   uint32_t min_pages = 0;
   uint32_t vcpus = 1;
   Workload workload;
-  uint32_t discards = 0;         // permille of guest steps that start one
-  bool unruly_discards = false;  // touches pages whose discard is still under way
-  uint32_t spare = 0;            // permille of the used pages that the guest can do without
+  uint32_t discards = 0;            // permille of guest steps that start one
+  bool unruly_discards = false;     // touches pages whose discard is still under way
+  uint32_t spare = 0;               // permille of the used pages that the guest can do without
+  std::string share_group;          // empty: shares nothing
+  uint64_t mappings_max = 1 << 16;  // that sharing may cost
+  uint32_t spite = 0;  // permille of accesses and discards that aim at pages that are shared
   machine::sim::SimBalloonOptions balloon;
   uint64_t starts_at = 0;  // guest accesses of the whole host until the VM arrives
   uint64_t dies_at = 0;    // and until it is killed; 0 = never
@@ -57,6 +62,8 @@ struct Scenario {
   // Of 10000 rounds: one in which somebody else asks a balloon for another size, its guest reboots
   // or its monitor comes or goes.
   uint32_t balloon_mischief = 0;
+  uint32_t pool_frames = 4096;  // of each salt group
+  uint64_t round_us = 0;        // simulated time that each round takes on top, at most
 };
 
 Scenario draw_scenario(uint64_t seed, uint64_t accesses);

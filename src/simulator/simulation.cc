@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "simulator/verdict.h"
 
@@ -19,6 +20,7 @@ constexpr uint64_t kDaemonDeathsMax = 60;  // each leaves its memory behind
 struct Grave {
   std::unique_ptr<Host> host;
   std::vector<std::unique_ptr<Pager>> pagers;
+  std::vector<std::unique_ptr<engine::ShareGroup>> groups;
 };
 std::vector<Grave>& graveyard() {
   static auto* graves = new std::vector<Grave>;
@@ -29,19 +31,14 @@ VmSpec make_spec(uint32_t index, const VmPlan& plan) {
   return {.name = fmt::format("vm{}", index),
           .uuid = fmt::format("00000000-0000-4000-8000-{:012}", index),
           .configured_bytes = pages_to_bytes(plan.pages),
-          .allocation = {.min_bytes = pages_to_bytes(plan.min_pages)}};
-}
-
-// Buffers that the engine charges but the machine cannot see.
-uint64_t unseen_overhead(const VmSpec& spec) {
-  const auto pages = static_cast<uint32_t>(spec.configured_bytes / kPageBytes);
-  return Pager::overhead_bytes(pages) - engine::Tables::bytes_for(pages, 0);
+          .allocation = {.min_bytes = pages_to_bytes(plan.min_pages)},
+          .share_group = plan.share_group};
 }
 
 }  // namespace
 
 SimVm::SimVm(machine::sim::SimWorld& sim_world, uint32_t index, const VmPlan& vm_plan,
-             uint64_t seed)
+             uint64_t seed, Groups& groups)
     : world(sim_world),
       id(index),
       plan(vm_plan),
@@ -53,12 +50,15 @@ SimVm::SimVm(machine::sim::SimWorld& sim_world, uint32_t index, const VmPlan& vm
       control(sim_world),
       guest(index, vm_plan, memory, seed),
       balloon(guest, spec.configured_bytes, vm_plan.balloon, ~seed),
-      allocation(spec.allocation) {}
+      allocation(spec.allocation) {
+  if (!spec.share_group.empty()) memory.set_pool(groups.pool(spec.share_group));
+}
 
 Simulation::Simulation(Scenario scenario)
     : scenario_(std::move(scenario)),
       world_(scenario_.seed * 2 + 1),
       random_(scenario_.seed * 2),
+      groups_(world_, scenario_.pool_frames),
       arrived_(scenario_.vms.size(), false) {
   world_.set_hook([this] { at_point(); });
   world_.on_growth = [this] { check_memory(++growths_ % 16 == 0); };
@@ -88,18 +88,24 @@ void Simulation::bury_daemon() {
   ++summary_.daemon_deaths;
   Grave grave;
   grave.host = std::move(host_);
-  for (auto& vm : vms_) grave.pagers.push_back(std::move(vm->pager));
+  for (auto& vm : vms_) {
+    if (vm->pager) collect(*vm->pager);
+    grave.pagers.push_back(std::move(vm->pager));
+  }
+  grave.groups = groups_.bury();
   graveyard().push_back(std::move(grave));
 }
 
 void Simulation::stop_daemon() {
   ++summary_.daemon_restarts;
   kills_allowed_ = false;
+  ledger_is_whole_ = false;
   for (auto& vm : vms_) {
     if (!vm->pager) continue;
-    host_->remove(*vm->pager);
-    vm->pager.reset();
+    collect(*vm->pager);
+    part_from(*vm);
   }
+  groups_.end_daemon();
   if (host_->ledger().consumed() != scenario_.own_bytes) {
     fail(Verdict::kCrash,
          fmt::format("an orderly stop leaves {} bytes charged", host_->ledger().consumed()));
@@ -121,6 +127,8 @@ void Simulation::begin_daemon() {
       if (!host) fail(Verdict::kCrash, host.error().message);
       host_ = std::move(host).value();
       std::erase_if(vms_, [this](const auto& vm) { return !take_over(*vm); });
+      groups_.end_recovery();
+      groups_.tidy();
       ledger_is_whole_ = true;
       kills_allowed_ = true;
       check_memory(true);
@@ -133,10 +141,9 @@ void Simulation::begin_daemon() {
 
 // False: the VM died meanwhile and is gone.
 bool Simulation::take_over(SimVm& vm) {
-  auto pager =
-      Pager::take_over(vm.spec, {vm.memory, vm.swap, vm.store, vm.control, world_, host_->ledger(),
-                                 scenario_.options, world_.random().next()});
+  auto pager = Pager::take_over(vm.spec, meet(vm, world_.random().next()));
   if (!pager) {
+    part_from(vm);
     if (!vm.memory.dead()) {
       fail(Verdict::kCrash, fmt::format("take-over of a living VM: {}", pager.error().message));
     }
@@ -145,8 +152,32 @@ bool Simulation::take_over(SimVm& vm) {
     return false;
   }
   vm.pager = std::move(pager).value();
-  host_->add({vm.pager.get(), &vm.balloon}, vm.allocation);
+  host_->add({vm.pager.get(), &vm.balloon, {}, vm.share.group}, vm.allocation);
   return true;
+}
+
+// The VM enters its group, as the daemon knows it.
+engine::PagerParts Simulation::meet(SimVm& vm, uint64_t seed) {
+  vm.share = {};
+  if (!vm.spec.share_group.empty()) {
+    vm.share = groups_.enter(vm.spec.share_group, vm.plan.pages, host_->ledger());
+  }
+  return {vm.memory,           vm.swap,           vm.store, vm.control,     world_,
+          host_->ledger(),     scenario_.options, seed,     vm.share.group, vm.share.number,
+          vm.plan.mappings_max};
+}
+
+void Simulation::part_from(SimVm& vm) {
+  // Its stores lose their charges before they go.
+  const bool was_whole = std::exchange(ledger_is_whole_, false);
+  if (vm.pager) {
+    if (vm.memory.dead()) vm.pager->note_death();
+    host_->remove(*vm.pager);
+    vm.pager.reset();
+  }
+  if (vm.share.group != nullptr) vm.share.group->leave(vm.share.number);
+  vm.share = {};
+  ledger_is_whole_ = was_whole;
 }
 
 void Simulation::kill_daemon() {
@@ -160,17 +191,20 @@ bool Simulation::admit(uint32_t index) {
   const VmPlan& plan = scenario_.vms[index];
   const VmSpec spec = make_spec(index, plan);
   if (!host_->admit(spec)) return false;
-  auto vm = std::make_unique<SimVm>(world_, index, plan, random_.next());
+  auto vm = std::make_unique<SimVm>(world_, index, plan, random_.next(), groups_);
   // A VM whose first daemon dies before it was accepted simply starts again; not modelled.
   kills_allowed_ = false;
   ledger_is_whole_ = false;
-  auto pager = Pager::create(vm->spec, {vm->memory, vm->swap, vm->store, vm->control, world_,
-                                        host_->ledger(), scenario_.options, random_.next()});
+  auto pager = Pager::create(vm->spec, meet(*vm, random_.next()));
   kills_allowed_ = true;
   if (pager) {
     vm->pager = std::move(pager).value();
-    host_->add({vm->pager.get(), &vm->balloon}, vm->allocation);
+    host_->add({vm->pager.get(), &vm->balloon, {}, vm->share.group}, vm->allocation);
     vms_.push_back(std::move(vm));
+  } else {
+    part_from(*vm);
+    vm.reset();
+    groups_.tidy();
   }
   ledger_is_whole_ = true;
   return pager.has_value();
@@ -205,6 +239,8 @@ void Simulation::collect(const Pager& pager) {
   summary_.zips += report.zips;
   summary_.swap_outs += report.swap_outs;
   summary_.swap_ins += report.swap_ins;
+  summary_.share_joins += report.share_joins;
+  summary_.share_breaks += report.share_breaks;
 }
 
 void Simulation::remove(size_t at) {
@@ -212,12 +248,12 @@ void Simulation::remove(size_t at) {
   collect(*vm.pager);
   kills_allowed_ =
       false;  // the destructor must not be interrupted: that would not be a C++ program
-  host_->remove(*vm.pager);
-  vm.pager.reset();
+  part_from(vm);
   kills_allowed_ = true;
   collect(vm.guest);
   ++summary_.vm_deaths;
   vms_.erase(vms_.begin() + static_cast<std::ptrdiff_t>(at));
+  groups_.tidy();
   check_ledger();
 }
 
@@ -311,8 +347,11 @@ bool Simulation::round() {
   }
   if (rounds_ % 64 == 0) {
     if (const SimVm* vm = some_vm()) vm->pager->audit();
+    check_groups();
     check_memory(true);
   }
+  if (scenario_.round_us != 0)
+    world_.advance(random_.between(0, scenario_.round_us) * kMicrosecond);
   idle_rounds_ = moved ? 0 : std::min(idle_rounds_ + 1, 12u);
   world_.advance(random_.between(1, 10) * kMicrosecond << idle_rounds_);
   return moved;
@@ -355,106 +394,6 @@ Summary Simulation::run() {
   check_ledger();
   summary_.trace_hash = world_.trace_hash();
   return summary_;
-}
-
-// ---- judges
-
-void Simulation::check_memory(bool exact_stores) {
-  uint64_t unseen = 0;
-  uint64_t dying =
-      0;  // frames of dead VMs: the engine may have given them up, the file has not yet
-  if (exact_stores) store_bytes_ = 0;
-  for (const auto& vm : vms_) {
-    if (vm->memory.dead()) dying += pages_to_bytes(vm->memory.frames());
-    if (exact_stores) store_bytes_ += vm->store.arena_bytes() + vm->store.tables_bytes();
-    unseen += unseen_overhead(vm->spec);
-  }
-  const uint64_t taken =
-      scenario_.own_bytes + unseen + pages_to_bytes(world_.frames()) + store_bytes_;
-  if (taken > scenario_.budget_bytes) {
-    fail(Verdict::kOverBudget,
-         fmt::format("{} bytes in use, the budget is {}", taken, scenario_.budget_bytes));
-  }
-  if (!ledger_is_whole_ || !exact_stores || world_.abandoned()) return;
-  if (taken - dying > host_->ledger().consumed() ||
-      host_->ledger().consumed() > scenario_.budget_bytes) {
-    fail(Verdict::kOverBudget, fmt::format("{} bytes in use, {} charged, budget {}", taken,
-                                           host_->ledger().consumed(), scenario_.budget_bytes));
-  }
-}
-
-// Between two calls into the engine the ledger is the sum of its VMs.
-void Simulation::check_ledger() const {
-  uint64_t sum = scenario_.own_bytes;
-  for (const auto& vm : vms_) sum += vm->pager->report().consumed_bytes;
-  if (sum != host_->ledger().consumed()) {
-    fail(Verdict::kCrash, fmt::format("after a VM left, {} bytes are charged, its VMs hold {}",
-                                      host_->ledger().consumed(), sum));
-  }
-}
-
-// A VM may be stopped only for a page that the disk really damaged, and the report must say so.
-void Simulation::check_frozen(const SimVm& vm) const {
-  const auto& events = vm.control.events();
-  const bool reported = std::any_of(events.begin(), events.end(),
-                                    [](const auto& event) { return event.kind == "page.lost"; });
-  if (vm.swap.damage() == 0 || !reported) {
-    fail(Verdict::kWrongData,
-         fmt::format("VM {} is frozen with {} lost pages; faults of its disk: {}, reported: {}",
-                     vm.id, vm.pager->report().lost_pages, vm.swap.damage(), reported));
-  }
-}
-
-bool Simulation::all_progressed(const std::vector<std::vector<uint64_t>>& goals) const {
-  for (size_t at = 0; at < vms_.size(); ++at) {
-    const SimVm& vm = *vms_[at];
-    if (!vm.running()) continue;
-    for (uint32_t vcpu = 0; vcpu < vm.plan.vcpus; ++vcpu) {
-      if (vm.guest.accesses_of(vcpu) < goals[at][vcpu]) return false;
-    }
-  }
-  return true;
-}
-
-// Misbehaviour stops, disks are repaired, the operator lets frozen VMs try again: now everybody
-// must run.
-void Simulation::demand_progress() {
-  constexpr uint64_t kAccesses = 50;
-  constexpr Nanoseconds kLimit = 300 * kSecond;  // a failed disk is tried again after at most 64 s
-  world_.stop_faults();
-  deaths();
-  std::vector<std::vector<uint64_t>> goals;
-  for (auto& vm : vms_) {
-    if (vm->control.frozen()) check_frozen(*vm);
-    vm->swap.repair();
-    vm->control.resume();
-    (void)vm->pager->retry_lost();
-    goals.emplace_back();
-    for (uint32_t i = 0; i < vm->plan.vcpus; ++i) {
-      goals.back().push_back(vm->guest.accesses_of(i) + kAccesses);
-    }
-  }
-  const Nanoseconds start = world_.peek();
-  while (!all_progressed(goals)) {
-    if (world_.peek() - start < kLimit) {
-      round();
-      world_.advance(kMillisecond);  // who still runs must not hide for long who does not
-      continue;
-    }
-    for (size_t at = 0; at < vms_.size(); ++at) {
-      for (uint32_t i = 0; vms_[at]->running() && i < vms_[at]->plan.vcpus; ++i) {
-        if (vms_[at]->guest.accesses_of(i) >= goals[at][i]) continue;
-        const auto page = vms_[at]->memory.waits_for(i);
-        fail(Verdict::kNoProgress,
-             fmt::format("vCPU {} of VM {} does not run ({} of {} accesses), asleep on page {}", i,
-                         vms_[at]->id, vms_[at]->guest.accesses_of(i), goals[at][i],
-                         page ? static_cast<int64_t>(page->raw()) : -1));
-      }
-    }
-  }
-  for (const auto& vm : vms_) {
-    if (vm->control.frozen()) check_frozen(*vm);
-  }
 }
 
 }  // namespace ballast::simulator

@@ -2,7 +2,8 @@
 //
 // One loop plays all workers, all guests and the operator in an order that the seed decides.
 // Judges, each on its own: the oracle inside each Guest (wrong data), memory counted at every step
-// (over budget), Pager::audit(), the ledger after every departure, and at the end progress:
+// (over budget), Pager::audit(), Groups::audit(), the ledger after every departure, and at the end
+// progress:
 // misbehaviour stops and every vCPU must run again.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "engine/host.h"
 #include "engine/pager.h"
 #include "machine/sim/sim_vm_store.h"
+#include "simulator/groups.h"
 #include "simulator/guest.h"
 #include "simulator/scenario.h"
 
@@ -20,7 +22,8 @@ namespace ballast::simulator {
 
 // One VM: the parts that outlive the daemon, and the daemon's pager while there is one.
 struct SimVm {
-  SimVm(machine::sim::SimWorld& world, uint32_t index, const VmPlan& vm_plan, uint64_t seed);
+  SimVm(machine::sim::SimWorld& world, uint32_t index, const VmPlan& vm_plan, uint64_t seed,
+        Groups& groups);
 
   machine::sim::SimWorld& world;
   const uint32_t id;
@@ -32,6 +35,7 @@ struct SimVm {
   machine::sim::SimVmControl control;
   Guest guest;
   machine::sim::SimBalloon balloon;
+  Groups::Membership share;  // with the daemon that there is
   std::unique_ptr<engine::Pager> pager;
   Allocation allocation;  // as it is now; the daemon keeps it over restarts
 
@@ -50,6 +54,8 @@ struct Summary {
   uint64_t swap_outs = 0;
   uint64_t swap_ins = 0;
   uint64_t ballooned_pages = 0;
+  uint64_t share_joins = 0;
+  uint64_t share_breaks = 0;
   uint64_t trace_hash = 0;
 };
 
@@ -75,6 +81,8 @@ class Simulation {
   void bury_daemon();
   void stop_daemon();
   bool take_over(SimVm& vm);
+  engine::PagerParts meet(SimVm& vm, uint64_t seed);
+  void part_from(SimVm& vm);
   template <typename Work>
   void guarded(const Work& work);
 
@@ -91,6 +99,7 @@ class Simulation {
 
   void check_memory(bool exact_stores);
   void check_ledger() const;
+  void check_groups() const;
   void check_frozen(const SimVm& vm) const;
   void demand_progress();
   bool all_progressed(const std::vector<std::vector<uint64_t>>& goals) const;
@@ -100,6 +109,7 @@ class Simulation {
   const Scenario scenario_;
   machine::sim::SimWorld world_;
   Random random_;
+  Groups groups_;  // its pools outlive the VMs
   std::vector<std::unique_ptr<SimVm>> vms_;
   std::vector<bool> arrived_;
   std::unique_ptr<engine::Host> host_;

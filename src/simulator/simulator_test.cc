@@ -56,6 +56,7 @@ TEST(Canary, LeakySealIsWrongData) { expect_caught("seal", "wrong data"); }
 TEST(Canary, StaleSlotIsAFreezeThatNothingExcuses) { expect_caught("slot", "wrong data"); }
 TEST(Canary, LostWakeIsNoProgress) { expect_caught("wake", "no progress"); }
 TEST(Canary, DirtyFrameIsWrongData) { expect_caught("frame", "wrong data"); }
+TEST(Canary, SharedWriteIsWrongData) { expect_caught("share", "wrong data"); }
 TEST(Canary, FlippedArenaIsNoticed) { expect_caught("arena", "failed:"); }
 
 TEST(Seeds, ThoseThatOnceFailedPass) {
@@ -179,6 +180,30 @@ TEST_F(OracleTest, FindsLostStaleAndForeignPages) {
   EXPECT_NE(judge(), "") << "an older version";
   write(2, 6, second);
   EXPECT_NE(judge(), "") << "another VM's page";
+}
+
+TEST_F(OracleTest, TheImageIsTheSameForAllButOnlyInItsPlaceAndVersion) {
+  const Content common = oracle_.next_write(6, Kind::kCommon, 2);
+  EXPECT_NE(judge(), "");
+  write(1, 6, common);
+  EXPECT_EQ(judge(), "");
+  write(1, 6, {Kind::kCommon, 1});
+  EXPECT_NE(judge(), "") << "another version";
+  write(1, 8, common);
+  EXPECT_NE(judge(), "") << "another place";
+  // VM 2 has the same contents some pages earlier.
+  ASSERT_EQ(image_page(1, 8), image_page(2, 3));
+  write(2, 6, common);
+  const auto of_two = page_;
+  write(1, 16, common);
+  EXPECT_EQ(page_, of_two);
+  // Given up, it may be what it was, but not what it never was.
+  write(1, 6, common);
+  oracle_.discard_begins(3);
+  oracle_.discard_ends(3);
+  EXPECT_EQ(judge(), "");
+  write(1, 6, {Kind::kCommon, 1});
+  EXPECT_NE(judge(), "");
 }
 
 TEST_F(OracleTest, ADiscardedPageMayBeZerosOrOlderButNeverForeign) {
