@@ -60,9 +60,11 @@ class Vm:
     """One guest; under Ballast when there is a daemon, under plain QEMU with a balloon when there is none.
 
     disk_mib: a second disk, /dev/vdb, a sparse file; disk_read_mib_per_s: how fast it reads (0: as it can).
+    prepare: called in the child before it becomes QEMU.
     """
 
-    def __init__(self, name, memory_mib, daemon=None, min_mib=0, disk_mib=0, disk_read_mib_per_s=0, kernel=""):
+    def __init__(self, name, memory_mib, daemon=None, min_mib=0, disk_mib=0, disk_read_mib_per_s=0, kernel="",
+                 prepare=None):
         self.name, self.memory_mib = name, memory_mib
         self._runs = 0
         self._directory = tempfile.mkdtemp(prefix="ballast-vm-", dir="/var/tmp")  # on a disk, and a short path
@@ -80,7 +82,7 @@ class Vm:
                        "--min", f"{min_mib}M", "--", *arguments]
         else:
             command = ["qemu-system-x86_64", *arguments]
-        self.program = TimedProgram(command, environment)
+        self.program = TimedProgram(command, environment, prepare)
         self.pid = self.program.process.pid  # `ballast run` becomes QEMU
         self._monitor_path = monitor
         self._monitor = None
