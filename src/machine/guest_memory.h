@@ -106,8 +106,9 @@ class GuestMemory {
   // Sharing. A page may be mapped to a frame of a share pool instead of its own place in the RAM
   // file: it is *away*. Reads of it raise nothing; a write raises kSealed, and after unseal() the
   // kernel gives the guest a private copy: a frame that no call here sees. A page that is away is
-  // not read, installed, discarded or sampled; only unsealed, woken and sent home. Before a guest's
-  // discard of it takes effect the VM's side sends it home by itself; it is a hole then.
+  // not read, installed or discarded; only unsealed, woken and sent home. Samples leave it out: it
+  // reads as touched. Before a guest's discard of it takes effect the VM's side sends it home by
+  // itself; it is a hole then.
   //
   // start_share asks for `run` to be mapped to consecutive frames, from `first`, of the pool that
   // the VM was admitted with. The pages are present, sealed, and hold what the frames hold; they

@@ -59,11 +59,15 @@ class DaemonDeath(EndToEndTest):
             wait_until(quiet, "reclaim does not come to rest", every=0.2)
             for guest in self.guests:
                 vm = self.server.vm(guest.name)
-                self.assertEqual(vm["resident_bytes"], guest.ram_bytes(), guest.name)
+                # A remapping that the stopped QEMU cannot end has its second frames charged.
+                spare = vm["resident_bytes"] - guest.ram_bytes() - guest.private_copies_bytes()
+                self.assertGreaterEqual(spare, 0, guest.name)
+                self.assertLessEqual(spare, 64 * 4096, guest.name)
                 self.assertGreaterEqual(vm["arena_bytes"], guest.kernel_bytes("ballast-arena"), guest.name)
                 self.assertGreaterEqual(vm["overhead_bytes"], guest.kernel_bytes("ballast-tables"), guest.name)
                 self.assertEqual(vm["consumed_bytes"],
-                                 vm["resident_bytes"] + vm["arena_bytes"] + vm["overhead_bytes"])
+                                 vm["resident_bytes"] + vm["arena_bytes"] + vm["overhead_bytes"]
+                                 + vm["share_part_bytes"])
             host = self.server.host()
             self.assertEqual(host["consumed_bytes"],
                              host["daemon_bytes"] + sum(vm["consumed_bytes"] for vm in host["vms"]))
@@ -72,12 +76,12 @@ class DaemonDeath(EndToEndTest):
             for guest in self.guests:
                 os.kill(guest.pid, signal.SIGCONT)
 
-    def finish_all(self, guests_stall_too):
+    def longest_stall(self):
+        return max(guest.longest_stall_us() for guest in self.guests) / 1e6
+
+    def finish_all(self):
         verified = sum(guest.finish()["verified"] for guest in self.guests)
-        longest = max(guest.longest_stall_us() for guest in self.guests) / 1e6
-        if guests_stall_too:
-            self.assertLess(longest, RESUME_LIMIT_S + 0.3, "the longest stall that a guest felt")
-        return f"{verified:.0f} pages verified, longest stall in a guest {longest * 1e3:.0f} ms"
+        return f"{verified:.0f} pages verified, longest stall in a guest {self.longest_stall() * 1e3:.0f} ms"
 
     def test_killed_at_random_moments(self):
         """Promise: kill -9 at any instant of full reclaim, restart, and everything goes on within a second."""
@@ -93,10 +97,12 @@ class DaemonDeath(EndToEndTest):
                 time.sleep(self.random.uniform(0, 0.06))
                 self.server.kill()
             resumed.append(self.restart())
+        stalled = self.longest_stall()  # before they are stopped for the recount
         self.check_recount()
         self.assertLess(max(resumed), RESUME_LIMIT_S, resumed)
         self.assertEqual(self.server.events("page.lost"), [])
-        words = self.finish_all(guests_stall_too=True)
+        self.assertLess(stalled, RESUME_LIMIT_S + 0.3, "the longest stall that a guest felt")
+        words = self.finish_all()
         self.say(f"{KILLS} kills, resumed after {statistics.median(resumed) * 1e3:.0f} ms (median), "
                  f"{max(resumed) * 1e3:.0f} ms (longest); {words}")
 
@@ -119,7 +125,7 @@ class DaemonDeath(EndToEndTest):
         self.assertEqual(os.readlink(f"/proc/{self.server.pid}/exe"), upgraded)
         self.assertLess(resumed, RESUME_LIMIT_S)
         self.check_recount()
-        self.say(f"upgraded in {resumed * 1e3:.0f} ms; {self.finish_all(guests_stall_too=False)}")
+        self.say(f"upgraded in {resumed * 1e3:.0f} ms; {self.finish_all()}")
 
 
 if __name__ == "__main__":

@@ -302,6 +302,18 @@ class Guest:
     def ram_bytes(self):
         return sum(size for name, size in self.memory_files().values() if not name.startswith("ballast-"))
 
+    def private_copies_bytes(self):
+        """What the kernel copied when the guest wrote to shared pages, and is not back in the RAM file yet."""
+        total = 0
+        with open(f"/proc/{self.pid}/smaps", encoding="ascii", errors="replace") as file:
+            in_pool = False
+            for line in file:
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                    in_pool = "memfd:ballast-pool" in line
+                elif in_pool and line.startswith("Anonymous:"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
     def daemon_qmp_path(self):
         return os.path.join(self.daemon.run_dir, "qmp", f"{self.name}.{self.pid}.sock")
 

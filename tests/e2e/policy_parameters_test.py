@@ -153,6 +153,56 @@ class Parameters(StillGuests):
             daemon.start()
             self.assertEqual(allocation(daemon.wait_for_vm("db")), {**DEFAULTS, "min_bytes": 16 * MIB}, text)
 
+    def test_kept_for_the_next_power_on(self):
+        """Promise: salt and page sharing that `set` names outlive VM and daemon, for that VM alone, until they are
+        taken back; a change that is refused keeps nothing."""
+        daemon = self.daemon(256 * MIB)
+        guest = self.still(daemon, "db")
+
+        def kept():
+            report = daemon.wait_for_vm("db")
+            return report["power_on_salt"], report["power_on_sharing"]
+
+        self.assertEqual(kept(), ("", "default"))
+        daemon.must("set", vm="db", salt="web", pshare=False)
+        self.assertEqual(kept(), ("web", "off"))
+        text = daemon.refused("set", vm="db", salt="other", min_bytes=200 * MIB, limit_bytes=300 * MIB, shares=0)
+        self.assertIn("'0'", text)
+        self.assertIn("unreserved", daemon.refused("set", vm="db", salt="other", min_bytes=256 * MIB))
+        self.assertIn("5 bytes", daemon.refused("set", vm="db", salt="a b c"))
+        self.assertEqual(kept(), ("web", "off"))
+        self.assertEqual(len(daemon.events("vm.set", "db")), 1)
+
+        daemon.kill()
+        daemon.start()
+        self.assertEqual(kept(), ("web", "off"))
+        self.gone(daemon, guest)
+        guest = self.still(daemon, "db")
+        self.assertEqual(kept(), ("web", "off"))
+        for _ in range(2):
+            report = daemon.wait_for_vm("db")
+            self.assertEqual((report["share_group"], report["next_share_group"]), ("", ""))
+            daemon.must("set", vm="db", pshare=None)
+            self.assertEqual(daemon.vm("db")["next_share_group"], "salt:web", "waits, after a take-over too")
+            daemon.must("set", vm="db", pshare=False)
+            daemon.kill()
+            daemon.start()
+        daemon.wait_for_vm("db")
+        self.gone(daemon, guest)
+        other = "12345678-1234-1234-1234-123456789abc"
+        guest = self.still(daemon, "db", environment={"BALLAST_VM_UUID": other})
+        self.assertEqual(kept(), ("web", "off"), "kept under the name alone")
+        daemon.must("set", vm="db", salt="mine")
+        self.gone(daemon, guest)
+        guest = self.still(daemon, "db")
+        self.assertEqual(kept(), ("", "default"), "now it is that UUID's")
+        self.gone(daemon, guest)
+        self.still(daemon, "db", environment={"BALLAST_VM_UUID": other})
+        self.assertEqual(kept(), ("mine", "off"))
+        daemon.must("set", vm="db", salt=None, pshare=None)
+        self.assertEqual(kept(), ("", "default"))
+        self.assertEqual(os.listdir(os.path.join(daemon.swap_dir, "power-on")), [])
+
     def test_refused_changes(self):
         """Promise: a change that cannot be is refused with the rule and the numbers, and nothing of it happens."""
         daemon = self.daemon(160 * MIB)

@@ -9,7 +9,8 @@
 static const char kUsage[] =
     "usage: verifier [options]        fills memory with self-identifying pages and checks them\n"
     "  --mib N             memory to hold, MiB (64)\n"
-    "  --mix SPEC          percent of pages of each content (zero:10,lz50:60,random:30)\n"
+    "  --mix SPEC          percent of pages of each content (zero:10,lz50:60,random:30);\n"
+    "                      twin:P makes pages that are equal within a guest and between guests\n"
     "  --write-percent P   accesses that rewrite the page (20)\n"
     "  --hot-percent P     pages that make up the hot set (30)\n"
     "  --hot-access P      random accesses that go to the hot set (80)\n"
@@ -41,7 +42,7 @@ static uint64_t parse_number(const char* name, const char* text, uint64_t limit)
 }
 
 static void parse_mix(const char* text, unsigned mix[kKinds]) {
-  static const char* const kNames[kKinds] = {"zero:", "lz50:", "random:"};
+  static const char* const kNames[kKinds] = {"zero:", "lz50:", "random:", "twin:"};
   char copy[64];
   if (strlen(text) >= sizeof copy) usage_error("--mix is too long:", text);
   strcpy(copy, text);
@@ -49,10 +50,10 @@ static void parse_mix(const char* text, unsigned mix[kKinds]) {
   for (char* part = strtok(copy, ","); part != NULL; part = strtok(NULL, ",")) {
     int kind = 0;
     while (kind < kKinds && strncmp(part, kNames[kind], strlen(kNames[kind])) != 0) kind++;
-    if (kind == kKinds) usage_error("--mix knows zero:, lz50: and random:, not", part);
+    if (kind == kKinds) usage_error("--mix knows zero:, lz50:, random: and twin:, not", part);
     mix[kind] = (unsigned)parse_number("--mix", part + strlen(kNames[kind]), 100);
   }
-  if (mix[kZero] + mix[kCompressible] + mix[kRandom] != 100) {
+  if (mix[kZero] + mix[kCompressible] + mix[kRandom] + mix[kTwin] != 100) {
     usage_error("--mix must add up to 100:", text);
   }
 }

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { kHeaderWords = 4 };
+enum { kHeaderWords = 4, kTwinPages = 64, kTwinGenerations = 4 };
 _Static_assert(sizeof(PageHeader) == kHeaderWords * 8, "the header is four words");
 
 static const uint64_t kMagic = UINT64_C(0x59464952564c4142);
@@ -27,7 +27,9 @@ static uint64_t page_hash(const ContentSpec* spec, uint32_t page, uint32_t gener
 static Kind kind_of_hash(const ContentSpec* spec, uint64_t hash) {
   unsigned percentile = (unsigned)((hash >> 40) % 100);
   if (percentile < spec->mix[kZero]) return kZero;
-  return percentile < spec->mix[kZero] + spec->mix[kCompressible] ? kCompressible : kRandom;
+  percentile -= spec->mix[kZero];
+  if (percentile < spec->mix[kCompressible]) return kCompressible;
+  return percentile - spec->mix[kCompressible] < spec->mix[kRandom] ? kRandom : kTwin;
 }
 
 Kind page_kind(const ContentSpec* spec, uint32_t page, uint32_t generation) {
@@ -72,6 +74,11 @@ void write_page(const ContentSpec* spec, uint64_t* words, uint32_t page, uint32_
     memset(words, 0, kPageBytes);
     return;
   }
+  if (kind == kTwin) {
+    page %= kTwinPages;
+    generation %= kTwinGenerations;
+    hash = page_hash(spec, page, generation);
+  }
   if (kind == kCompressible) {
     fill_compressible(words, hash);
   } else {
@@ -91,7 +98,12 @@ bool is_zero(const uint64_t* words) {
 bool is_expected(const ContentSpec* spec, const uint64_t* words, uint32_t page,
                  uint32_t generation) {
   const PageHeader* header = (const PageHeader*)words;
-  if (page_kind(spec, page, generation) == kZero) return is_zero(words);
+  Kind kind = page_kind(spec, page, generation);
+  if (kind == kZero) return is_zero(words);
+  if (kind == kTwin) {
+    page %= kTwinPages;
+    generation %= kTwinGenerations;
+  }
   return header->magic == kMagic && header->seed == spec->seed && header->page == page &&
          header->generation == generation && header->checksum == page_checksum(words);
 }
@@ -101,5 +113,6 @@ const char* damage_kind(const ContentSpec* spec, const uint64_t* words, uint32_t
   const PageHeader* header = (const PageHeader*)words;
   if (is_zero(words)) return "zero";
   if (header->magic != kMagic || header->checksum != page_checksum(words)) return "corrupt";
-  return header->page == page && header->seed == spec->seed ? "stale" : "foreign";
+  bool own = header->page == page || (spec->mix[kTwin] > 0 && header->page == page % kTwinPages);
+  return own && header->seed == spec->seed ? "stale" : "foreign";
 }

@@ -9,14 +9,17 @@
 
 enum { kPageBytes = 4096, kPageWords = kPageBytes / 8 };
 
-typedef enum { kZero, kCompressible, kRandom, kKinds } Kind;
+// A twin is one of 256 contents of its seed: pages within a guest, and of guests with one seed, are
+// equal all the time, and differ again with the next write.
+typedef enum { kZero, kCompressible, kRandom, kTwin, kKinds } Kind;
 
 typedef struct {
   uint64_t seed;
   unsigned mix[kKinds];  // percent of pages, adds up to 100
 } ContentSpec;
 
-// The first words of every page that is not zero. The checksum covers the other 511 words.
+// The first words of every page that is not zero. The checksum covers the other 511 words. A twin
+// has page and generation of the content, not its own.
 typedef struct {
   uint64_t magic;
   uint64_t seed;
