@@ -16,14 +16,14 @@ NOTE = (f"Idle guests of {VM_MIB} MB, full of clean page cache; {TAKEN_MIB} MB t
         "first at once. Ballast: each VM is given a limit.")
 
 
-def _curve(held, goal_mib, act):
+def _curve(who, held, goal_mib, act):
     """Calls act(seconds since the start) until held() has fallen by the goal; returns [(seconds, MB given back)]."""
     before, began = held(), time.monotonic()
     curve = [(0.0, 0.0)]
     while curve[-1][1] < 0.98 * goal_mib:  # what guests touch meanwhile for themselves comes on top
         since = time.monotonic() - began
         if since > TIMEOUT_S:
-            raise Failed(f"only {curve[-1][1]:.0f} of {goal_mib} MB came back in {TIMEOUT_S} s")
+            raise Failed(f"{who}: only {curve[-1][1]:.0f} of {goal_mib} MB came back in {TIMEOUT_S} s")
         act(since)
         curve.append((time.monotonic() - began, (before - held()) / MIB))
         time.sleep(0.1)
@@ -41,21 +41,23 @@ class _Peers:
 
     def take(self, rule):
         asked = {vm: 0 for vm in self.vms}
+        # A balloon takes the pages first that the guest never touched: they give nothing back.
+        wanted = {vm: TAKEN_MIB + max(0, VM_MIB - vm.ram_bytes() // MIB) for vm in self.vms}
 
         def at_once(_):
             for vm in self.vms:
                 if asked[vm] == 0:
-                    asked[vm] = TAKEN_MIB
-                    vm.ask_balloon(TAKEN_MIB)
+                    asked[vm] = wanted[vm]
+                    vm.ask_balloon(wanted[vm])
 
         def proxmox(since):
             rounds = int(since / PROXMOX_PERIOD_S) + 1
             for vm in self.vms:
-                size = min(TAKEN_MIB, rounds * PROXMOX_STEP_MIB)
+                size = min(wanted[vm], rounds * PROXMOX_STEP_MIB)
                 if size != asked[vm]:
                     asked[vm] = size
                     vm.ask_balloon(size)
-        return _curve(self.held, TAKEN_MIB * len(self.vms), proxmox if rule == "Proxmox's rule" else at_once)
+        return _curve(rule, self.held, TAKEN_MIB * len(self.vms), proxmox if rule == "Proxmox's rule" else at_once)
 
     def give_back(self):
         for vm in self.vms:
@@ -84,7 +86,7 @@ class _Ours:
             is_limited = True
             for vm in self.daemon.host()["vms"]:
                 self.daemon.must("set", vm=vm["name"], limit_bytes=vm["resident_bytes"] // MIB * MIB - TAKEN_MIB * MIB)
-        return _curve(self.held, TAKEN_MIB * len(self.vms), limit)
+        return _curve("Ballast", self.held, TAKEN_MIB * len(self.vms), limit)
 
     def paged_mib(self):
         return sum(vm["zips"] + vm["swap_outs"] for vm in self.daemon.host()["vms"]) * 4096 / MIB

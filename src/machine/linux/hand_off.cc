@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
+#include "model/salt.h"
 #include "proto/agent_wire.h"
 
 namespace ballast::linux_machine {
@@ -19,7 +20,6 @@ constexpr uint64_t kAddressEnd = uint64_t{1} << 56;
 constexpr size_t kNameLengthMax = 64;
 constexpr size_t kUuidLengthMax = 64;
 constexpr size_t kPathLengthMax = 107;  // sockaddr_un
-constexpr size_t kSaltLengthMax = 128;
 
 template <typename... Arguments>
 Error refuse(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
@@ -116,12 +116,8 @@ Status parse_sharing(const json& ballast, const std::string& where, VmSpec& spec
   }
   if (!ballast.contains("salt")) return Done{};
   BALLAST_TRY(spec.salt, text_member(ballast, "salt", where));
-  const bool printable =
-      std::ranges::all_of(spec.salt, [](char c) { return c >= ' ' && c <= '~'; });
-  if (spec.salt.size() > kSaltLengthMax || !printable) {
-    return refuse("\"salt\" is more than {} printable ASCII characters", kSaltLengthMax);
-  }
-  return Done{};
+  const Status good = spec.salt.empty() ? Status(Done{}) : check_salt(spec.salt);
+  return good ? good : refuse("\"salt\": {}", good.error().message);
 }
 
 Status parse_identity(const json& ballast, HandOff& hand_off) {

@@ -122,10 +122,10 @@ TEST(HandOff, WithWhomItMayShare) {
   EXPECT_TRUE(plain->spec.share_enable);
   EXPECT_EQ(plain->spec.salt, "");
   const auto result = parse_hand_off(
-      with({"\"min_bytes\":4096", R"("min_bytes":4096,"pshare":false,"salt":"team \"a\"")"}), 3);
+      with({"\"min_bytes\":4096", R"("min_bytes":4096,"pshare":false,"salt":"team-\"a\"")"}), 3);
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_FALSE(result->spec.share_enable);
-  EXPECT_EQ(result->spec.salt, "team \"a\"");
+  EXPECT_EQ(result->spec.salt, "team-\"a\"");
 }
 
 TEST(HandOff, SeveralRegions) {
@@ -188,6 +188,8 @@ TEST(HandOff, RefusesMembersThatAreWrong) {
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"pshare\":1"}, "\"pshare\" is neither"},
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"pshare\":\"false\""}, "\"pshare\" is neither"},
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":7"}, "\"salt\" is not a string"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"none\""}, "'none'"},
+      {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"a b\""}, "128 printable"},
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"a\\u001bb\""}, "128 printable"},
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"\u00e4\""}, "128 printable"},
       {{"\"min_bytes\":4096", "\"min_bytes\":4096,\"salt\":\"" + std::string(129, 's') + "\""},
