@@ -7,7 +7,8 @@
 namespace ballast::linux_machine {
 
 bool RemapQueue::make_room(Kind kind, size_t ranges) {
-  if (requests_.size() == kRequestsMax) return false;
+  // Who has not heard of the loss yet would take the new request for one of the lost.
+  if (lost_ || requests_.size() == kRequestsMax) return false;
   const size_t same = kind == Kind::kShare ? shares_.size() : homes_.size();
   const size_t other = kind == Kind::kShare ? homes_.size() : shares_.size();
   return (other == 0 && same + ranges <= kAgentRemapRangesMax) || flush();

@@ -101,6 +101,7 @@ TEST_F(RemapQueueTest, LostOnce) {
   queue_.flush();
   EXPECT_TRUE(home(2));
   queue_.lose();
+  EXPECT_FALSE(share(3)) << "before the loss was heard of";
   EXPECT_TRUE(queue_.take_lost());
   EXPECT_FALSE(queue_.take_lost());
   EXPECT_EQ(pop(), "");
