@@ -404,6 +404,13 @@ class EndToEndTest(unittest.TestCase):
                    lambda: f"monitor sockets left: {os.listdir(qmp)}", seconds)
 
 
+class WithoutSharing(EndToEndTest):
+    """For who is short of memory and what is done about it: page sharing would decide that otherwise."""
+
+    def daemon(self, memory, options=None, **arguments):
+        return super().daemon(memory, options={"Mem.ShareRateMax": 0, **(options or {})}, **arguments)
+
+
 def main():
     lacking = Host.missing()
     if lacking:

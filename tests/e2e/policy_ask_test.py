@@ -4,21 +4,17 @@ import json
 import re
 
 import harness
-from harness import MIB, EndToEndTest, verifier, wait_until
+from harness import MIB, WithoutSharing, verifier, wait_until
 
 SETTINGS = ("name", "min_bytes", "limit_bytes", "share_setting", "shares", "balloon_max_setting", "swap_reserved_bytes")
 
 
-class Ask(EndToEndTest):
+class Ask(WithoutSharing):
     def settings(self, daemon):
         """All that an operator can have changed. (What is unreserved follows the VMs' overheads, too.)"""
         host = daemon.host()
         return (sorted(tuple(vm[member] for member in SETTINGS) for vm in host["vms"]), host["reservations"],
                 daemon.must("options")["options"])
-
-    def daemon(self, memory, options=None):
-        """Without page sharing: what it saves would decide who is short of memory."""
-        return super().daemon(memory, options={"Mem.ShareRateMax": 0, **(options or {})})
 
     def contended(self):
         """Two busy VMs that get less than they want, by 2:1, and a small third one with a limit."""

@@ -3,7 +3,7 @@
 import time
 
 import harness
-from harness import MIB, EndToEndTest, verifier, wait_until
+from harness import MIB, WithoutSharing, verifier, wait_until
 
 BUDGET = 320 * MIB
 # Most of the guest's page cache, which it can give up; under a verifier's eyes or not.
@@ -16,7 +16,7 @@ def grow(mib, pause="0.4"):
             f"sleep {pause}; done; echo GROWN")
 
 
-class Pressure(EndToEndTest):
+class Pressure(WithoutSharing):
     def stored(self, vm):
         return vm["compressed_bytes"] + vm["swapped_bytes"]
 

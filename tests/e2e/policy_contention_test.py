@@ -5,10 +5,10 @@ import statistics
 import time
 
 import harness
-from harness import MIB, EndToEndTest, Ext4Image, Failed, Host, verifier, wait_until
+from harness import MIB, WithoutSharing, Ext4Image, Failed, Host, verifier, wait_until
 
 
-class Shares(EndToEndTest):
+class Shares(WithoutSharing):
     def settled(self, daemon, seconds=6.0):
         """Means of target and consumption of both VMs over some seconds, in bytes."""
         samples = {"a": [], "b": []}
@@ -51,7 +51,7 @@ class Shares(EndToEndTest):
         self.say(f"targets {first} MiB at 2:1, {second} at 1:2")
 
 
-class Storm(EndToEndTest):
+class Storm(WithoutSharing):
     BUDGET = 560 * MIB
     # The first has next to no shares: its min alone holds it up.
     MINS = {"g1": 160, "g2": 96, "g3": 96, "g4": 96}
@@ -95,7 +95,7 @@ class Storm(EndToEndTest):
                  f"longest stall {max(guest.longest_stall_us() for guest in guests) / 1e3:.0f} ms")
 
 
-class Low(EndToEndTest):
+class Low(WithoutSharing):
     def test_only_those_above_their_target_wait(self):
         """Promise: when memory is low and nothing can be paged, the VM above its target waits at its next fault; the
         other runs on; the monitors of both answer; and when paging works again everything goes on without a loss."""
