@@ -33,7 +33,8 @@ Away::~Away() {
 }
 
 bool Away::can_send() const {
-  return group_ != nullptr && vm_.memory.can_share() && !is_busy() && !vm_.gone && has_mappings();
+  return group_ != nullptr && vm_.memory.can_share() && asked_.size() < kAskedMax && !vm_.gone &&
+         has_mappings();
 }
 
 uint32_t Away::reserve(uint32_t frames, bool for_reclaim) {

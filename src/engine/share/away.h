@@ -64,8 +64,9 @@ class Away {
   uint64_t mappings() const { return edges_; }
 
  private:
-  static constexpr size_t kAskedMax = 32;
-  // Shares do not queue for long: whoever writes to a page in the queue waits for its end.
+  static constexpr size_t kAskedMax = 48;
+  // With so many nothing more is looked for (whoever writes to a page in the queue waits for its
+  // end); what one look of 32 pages found still fits.
   static constexpr size_t kSharesMax = 8;
   static constexpr size_t kLooseMax = 4096;  // remembered; more are found by looking
   struct Asked {
