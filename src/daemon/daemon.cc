@@ -75,11 +75,6 @@ void drain(int event_fd) {
   [[maybe_unused]] const ssize_t got = read(event_fd, &count, sizeof(count));
 }
 
-void ring(int event_fd) {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(event_fd, &one, sizeof(one));
-}
-
 }  // namespace
 
 Daemon::Daemon(Config config)
@@ -96,6 +91,8 @@ Daemon::~Daemon() {
   }
   vms_.clear();
   balloons_.clear();
+  share_groups_.reset();                             // gives charges back, which rings the bell
+  if (host_) host_->ledger().set_pressure_hook({});  // nobody is there to hear it from here on
   if (agent_listener_.valid()) unlink(proto::agent_socket_path(config_.run_dir).c_str());
 }
 
@@ -113,8 +110,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
   daemon->members_->expect_the_last_daemons();
   BALLAST_TRY_STATUS(daemon->open_signals());
   remove_stale_swap_files(config.swap_dir, daemon->log_);
-  const int bell = daemon->bell_.get();
-  daemon->host_->ledger().set_pressure_hook([bell] { ring(bell); });
+  daemon->host_->ledger().set_pressure_hook([raw = daemon.get()] { raw->ring_bell(); });
   daemon->log_.add(machine::Severity::kInfo, "", "host.started",
                    fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes),
                                config.run_dir, config.swap_dir));
@@ -180,6 +176,11 @@ Status Daemon::open_signals() {
   signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!bell_.valid() || !signals_.valid()) return system_error("eventfd or signalfd");
   return Done{};
+}
+
+void Daemon::ring_bell() const {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(bell_.get(), &one, sizeof(one));
 }
 
 void Daemon::run() {
@@ -276,10 +277,8 @@ void Daemon::bury_the_dead() {
   }
   members_->bury_the_dead();
   if (members_->absent() == 0) share_groups_->end_recovery();
-  if (!names.empty()) {
-    share_groups_->tidy();
-    sweep();
-  }
+  share_groups_->tidy();  // a VM that died while it arrived leaves its group without members too
+  if (!names.empty()) sweep();
 }
 
 void Daemon::sweep() {

@@ -53,6 +53,7 @@ class Daemon {
   Status check_swap_dir();
   proto::ControlService service();
 
+  void ring_bell() const;  // any thread
   void poll_once();
   int poll_timeout() const;
   void serve_balloons(std::span<const pollfd> polled);

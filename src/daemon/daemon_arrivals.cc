@@ -30,11 +30,6 @@ std::string random_word() {
   return fmt::format("{:016x}", word);
 }
 
-void ring(int event_fd) {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(event_fd, &one, sizeof(one));
-}
-
 }  // namespace
 
 void Daemon::accept_agents() {
@@ -209,7 +204,7 @@ Result<std::unique_ptr<ServedVm>> Daemon::make_vm(Arrival& arrival) {
       const std::lock_guard hold_names(left_lock_);
       left_.push_back(name);
     }
-    ring(bell_.get());
+    ring_bell();
   };
   return ServedVm::create(std::move(parts),
                           taken_over ? ServedVm::Kind::kTakenOver : ServedVm::Kind::kNew,

@@ -1,7 +1,6 @@
 #include "engine/share/away.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "engine/sample/active_sampler.h"
 
@@ -25,10 +24,12 @@ Away::Away(Vm& vm, ShareGroup* group, uint64_t mappings_max)
 
 Away::~Away() {
   if (group_ == nullptr) return;
+  FrameRun frames;
   for (uint32_t index = 0; vm_.gone && index < vm_.tables.page_count(); ++index) {
     const PageEntry entry = vm_.get(PageIndex(index));
-    if (is_away(entry.state())) group_->unreference({entry.frame(), 1});
+    if (is_away(entry.state())) give_back(entry.frame(), frames);
   }
+  group_->unreference(frames);
   group_->add_shared(-static_cast<int64_t>(vm_.count(PageState::kShared)));
 }
 
@@ -51,6 +52,15 @@ uint32_t Away::reserve(uint32_t frames, bool for_reclaim) {
 void Away::give_back(uint32_t frames) {
   reserved_ -= frames;
   vm_.uncharge_frames(frames);
+}
+
+// Collects references in `run` while their frames follow each other: freeing costs per call.
+void Away::give_back(FrameIndex frame, FrameRun& run) {
+  if (run.count == 0 || frame != run.end()) {
+    group_->unreference(run);
+    run = {frame, 0};
+  }
+  ++run.count;
 }
 
 // Whether the page is mapped otherwise than as the continuation of the page before it.
@@ -207,7 +217,7 @@ void Away::turn() {
 Nanoseconds Away::next_due() const {
   if (!unsure_.empty()) return not_before_;
   if (loose_.empty() && !more_loose_) return ~Nanoseconds{0};
-  const bool enough = hurry_ || loose_.size() >= kCompanyPages || more_loose_;
+  const bool enough = loose_.size() >= kCompanyPages || more_loose_;
   return std::max(not_before_, enough ? loose_since_ : loose_since_ + kCompany);
 }
 
@@ -271,20 +281,14 @@ void Away::shared(const machine::Remapped& end) {
 
 void Away::home(PageRun run) {
   edges_ -= edges_around(run);
-  FrameRun frames{vm_.get(run.first).frame(), 0};
-  std::vector<FrameRun> given_back;
+  FrameRun frames;
   for (uint32_t i = 0; i < run.count; ++i) {
     const FrameIndex frame = vm_.get(run.first + i).frame();
-    if (frame != frames.end()) {
-      given_back.push_back(frames);
-      frames = {frame, 0};
-    }
-    ++frames.count;
     vm_.set(run.first + i, PageEntry::plain(PageState::kResident));
+    give_back(frame, frames);
   }
-  given_back.push_back(frames);
+  group_->unreference(frames);
   edges_ += edges_around(run);
-  for (const FrameRun& one : given_back) group_->unreference(one);
   if (vm_.memory.unseal(run) == machine::MemoryResult::kGone) vm_.gone = true;
 }
 

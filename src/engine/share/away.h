@@ -46,8 +46,6 @@ class Away {
   Write let_write(PageIndex page, uint32_t reach);
   // The guest gives a Shared page up, or reclaim wants it: it comes home. False: no memory for it.
   bool bring_home(PageIndex page);
-  // Everything is brought home as fast as it goes (true), or Loose pages wait for company.
-  void hurry(bool hurry) { hurry_ = hurry; }
 
   // Handles ends; true if there were any. Then starts what is due.
   bool poll();
@@ -61,7 +59,6 @@ class Away {
   // For audits and reports.
   uint64_t frames_reserved() const { return reserved_; }
   uint32_t going_out() const { return going_out_; }  // pages whose own frames are about to be freed
-  uint64_t mappings() const { return edges_; }
 
  private:
   static constexpr size_t kAskedMax = 48;
@@ -77,6 +74,7 @@ class Away {
 
   uint32_t reserve(uint32_t frames, bool for_reclaim);
   void give_back(uint32_t frames);
+  void give_back(FrameIndex frame, FrameRun& run);
   void note_loose(PageRun run);
   bool start_home(PageIndex page);
   void start_home_of_all();
@@ -99,7 +97,6 @@ class Away {
   std::deque<PageRun> unsure_;  // what a lost request left, in flight, with its charges
   std::vector<PageIndex> loose_;
   bool more_loose_ = false;  // than loose_ remembers
-  bool hurry_ = false;
   Nanoseconds loose_since_ = 0;
   Nanoseconds not_before_ = 0;  // after a failed home-coming
   uint64_t reserved_ = 0;

@@ -164,10 +164,16 @@ void ShareGroup::end_recovery() {
     inherited_.clear();
     recovering_.store(false, std::memory_order_release);
   }
+  FrameRun run;
   for (const FrameIndex frame : nobodys) {
     table_.forget_frame(hasher_(pool_->frame(frame)), frame);
-    free_frames({frame, 1});
+    if (run.count == 0 || frame != run.end()) {
+      free_frames(run);
+      run = {frame, 0};
+    }
+    ++run.count;
   }
+  free_frames(run);
 }
 
 bool ShareGroup::write_to(uint32_t member, const ShareLetter& letter) {

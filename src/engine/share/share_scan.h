@@ -30,8 +30,7 @@ class ShareScan {
   void turn(Nanoseconds run_time, bool busy);
   Nanoseconds next_due() const;
 
-  uint32_t rate() const;  // pages/s now
-  uint32_t passes() const { return passes_; }
+  uint32_t rate() const;                       // pages/s now
   uint32_t slowed() const { return slowed_; }  // how many times slower than asked for; 1: not
 
  private:

@@ -53,7 +53,8 @@ Sharer::Find Sharer::find(PageIndex page, PageBytes bytes, const PageHash& hash)
     return equal ? Find{Find::Kind::kFrame, match.frame} : Find{};
   }
   if (match.kind == Kind::kHint && match.hint != self) {
-    group_->write_to(match.hint.member, {ShareLetter::Kind::kDonate, match.hint.page, hash, self});
+    box_was_full_ |= !group_->write_to(match.hint.member,
+                                       {ShareLetter::Kind::kDonate, match.hint.page, hash, self});
   }
   return {};
 }
@@ -145,6 +146,7 @@ bool Sharer::behind() const { return letters_.size() >= kRunPages || away_.is_bu
 
 bool Sharer::read_letters() {
   if (group_ == nullptr || vm_.gone) return false;
+  if (away_.is_busy()) return false;
   if (letters_.size() < kRunPages) group_->take_letters(member_, letters_);
   if (letters_.empty()) return false;
   const auto by_page = [](const ShareLetter& a, const ShareLetter& b) {
