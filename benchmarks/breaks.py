@@ -1,9 +1,10 @@
 """Processes in QEMU's place that write to pages they share, and time each write.
 
 As a program (started with the agent preloaded): maps a memory file as QEMU maps guest RAM, fills it with pages that are
-equal in every such process, then obeys lines on stdin:
+equal in every such process, none equal to another of its own, then obeys lines on stdin:
   write FIRST COUNT STRIDE   one word of each page FIRST, FIRST + STRIDE, … of COUNT, in random order if STRIDE > 1
   check                      how many pages are not what was written
+With "mergeable" behind the number of pages it has anonymous memory that KSM may merge instead.
 """
 import json
 import mmap
@@ -23,11 +24,16 @@ def _content(page):
 
 
 class _Memory:
-    def __init__(self, pages):
-        descriptor = os.memfd_create("writer-ram")
-        os.ftruncate(descriptor, pages * PAGE)
+    def __init__(self, pages, mergeable):
         self.pages, self.written = pages, set()
-        self.bytes = mmap.mmap(descriptor, pages * PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        if mergeable:
+            self.bytes = mmap.mmap(-1, pages * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.bytes.madvise(mmap.MADV_NOHUGEPAGE)
+            self.bytes.madvise(mmap.MADV_MERGEABLE)
+        else:
+            descriptor = os.memfd_create("writer-ram")
+            os.ftruncate(descriptor, pages * PAGE)
+            self.bytes = mmap.mmap(descriptor, pages * PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         for page in range(pages):
             self.bytes[page * PAGE:(page + 1) * PAGE] = _content(page)
 
@@ -59,7 +65,7 @@ class _Memory:
 
 
 def _main():
-    memory = _Memory(int(sys.argv[1]))
+    memory = _Memory(int(sys.argv[1]), "mergeable" in sys.argv[2:])
     print("FILLED", flush=True)
     for line in sys.stdin:
         words = line.split()

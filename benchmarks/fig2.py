@@ -76,7 +76,7 @@ def run(report, arguments):
         return
     sizes, seconds, repetitions = ([128, 224], 15, 1) if arguments.quick else (SIZES_MIB, 25, 3)
     measured = {}
-    with Daemon(arguments.bin, 2048 * MIB) as daemon:
+    with Daemon(arguments.bin, 2048 * MIB, vms.WITHOUT_SHARING) as daemon:
         for size in sizes:
             measured[size] = _pairs(report, daemon, size, seconds, repetitions)
     _figure(report, measured)

@@ -9,7 +9,8 @@ from harness import MIB, Daemon, Failed
 VM_MIB = 256
 DIVIDED_MIB = 360  # what the paper's host had for its VMs
 PAPER_MIB = 179    # each, without the tax
-OPTIONS = {"Mem.IdleTax": 0, "Mem.IdleTaxType": 0, "Mem.SamplePeriod": 15, "Mem.BalancePeriod": 5}
+OPTIONS = {"Mem.IdleTax": 0, "Mem.IdleTaxType": 0, "Mem.SamplePeriod": 15, "Mem.BalancePeriod": 5,
+           **vms.WITHOUT_SHARING}
 NOTE = (f"Two guests of 256 MB, equal shares, {DIVIDED_MIB} MB for both. The idle one filled its page cache and sleeps; the "
         f"busy one reads a file of {workloads.READER_FILE_MIB} MB at random\n(paper: dbench) from a disk of "
         f"{workloads.DISK_READ_MIB_PER_S} MB/s. Sampling period 15 s, targets every 5 s (paper: 30 s, 15 s).")

@@ -81,6 +81,20 @@ def _foreign(vms):
     return max(0.0, 1 - own / max(known, 1))
 
 
+def scan_rate(scans, timeout_s=120):
+    """Pages that ksmd looks at per CPU second, from its second scan on: the first only notes checksums."""
+    ksmd = _ksmd()
+    first = _read("full_scans")
+    _write("run", 1)
+    try:
+        wait_until(lambda: _read("full_scans") >= first + 2, "KSM does not scan", timeout_s)
+        scanned, cpu = _read("pages_scanned"), frames.thread_cpu_seconds(ksmd)
+        wait_until(lambda: _read("full_scans") >= first + 2 + scans, "KSM does not scan", timeout_s)
+        return (_read("pages_scanned") - scanned) / (frames.thread_cpu_seconds(ksmd) - cpu)
+    finally:
+        _write("run", 2)
+
+
 def merge(vms, timeout_s=180):
     """Scans until nothing more is found. Returns a dictionary: MB before and after, pages scanned, CPU seconds, and the
     curve of (CPU seconds, MB saved); unmerged again at the end."""

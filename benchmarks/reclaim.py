@@ -120,7 +120,7 @@ def run(report, arguments):
     at_once = report.row(f"{goal_mib} MB from {count} idle guests, vs one request", "s", goal_ratio=1.5)
     paged = report.row("paged out meanwhile", "MB")
     curves = {}
-    with Daemon(arguments.bin, count * (VM_MIB + 64) * MIB + 512 * MIB) as daemon, vms.closing([]) as guests:
+    with Daemon(arguments.bin, count * (VM_MIB + 64) * MIB + 512 * MIB, vms.WITHOUT_SHARING) as daemon, vms.closing([]) as guests:
         ours, peers = _Ours(daemon, count), _Peers(count)
         guests += ours.vms + peers.vms
         for vm in guests:

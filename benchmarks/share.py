@@ -6,6 +6,7 @@ import frames
 import guests
 import harness
 import ksm
+import scans
 import vms
 from harness import MIB, Daemon, Failed
 
@@ -156,6 +157,18 @@ def saved(report, arguments):
                 "threads as CPU; KSM's own lists do not")
 
 
+def scanned(report, arguments):
+    """Looking at pages of which no two are equal."""
+    why = harness.missing_ability(kvm=False) or ksm.lacking()
+    if why:
+        report.skip("share: scanned", why)
+        return
+    row = report.row("different pages looked at per CPU-second, vs ksmd", "1/s", goal_ratio=3, at_least=True)
+    mib = 64 if arguments.quick else 256
+    for _ in range(2 if arguments.quick else 5):
+        row.add(scans.ours(arguments.bin, mib), scans.peer(mib))
+
+
 def broken(report, arguments):
     """Writes to shared pages, as a process at native speed feels them."""
     why = harness.missing_ability(kvm=False)
@@ -181,4 +194,4 @@ def broken(report, arguments):
             raise Failed(f"{errors} pages are not what was written")
 
 
-PARTS = {"saved": saved, "break": broken}
+PARTS = {"saved": saved, "scanned": scanned, "break": broken}

@@ -227,6 +227,9 @@ def closing(things):
         for thing in things:
             thing.close()
 
+# For what is about other means of reclaim: page sharing would leave them less to do.
+WITHOUT_SHARING = {"Mem.ShareRateMax": 0}
+
 
 def lacking(report, what):
     """Skips `what`, visibly, when this machine cannot run guests under Ballast."""

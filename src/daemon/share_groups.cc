@@ -17,8 +17,9 @@ Result<ShareGroups::Entry> ShareGroups::make(const std::string& name,
   uint64_t seed = 0;
   BALLAST_CHECK(getentropy(&seed, sizeof(seed)) == 0);
   LinuxSharePool* raw = pool.get();
-  groups_.push_back(
-      {std::make_unique<engine::ShareGroup>(name, std::move(pool), ledger_, seed), raw});
+  groups_.push_back({std::make_unique<engine::ShareGroup>(name, std::move(pool), ledger_,
+                                                          engine::PageHasher(seed)),
+                     raw});
   return Entry{groups_.back().group.get(), raw};
 }
 

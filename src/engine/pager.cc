@@ -309,6 +309,7 @@ VmReport Pager::report() const {
                       share_slowed_);
     }
   }
+  report.share_hints = sharer_.hints();
   report.target_bytes = vm_.orders.target_bytes();
   report.spec.allocation.min_bytes = vm_.orders.min_bytes();
   report.blocked =

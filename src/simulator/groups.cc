@@ -40,8 +40,9 @@ SimSharePool& Groups::pool(const std::string& name) { return *find_or_make(name)
 Groups::Membership Groups::enter(const std::string& name, uint32_t pages, engine::Ledger& ledger) {
   Group& group = find_or_make(name);
   if (!group.made) {
-    group.made = std::make_unique<ShareGroup>(name, std::make_unique<BorrowedPool>(*group.pool),
-                                              ledger, world_.random().next());
+    group.made =
+        std::make_unique<ShareGroup>(name, std::make_unique<BorrowedPool>(*group.pool), ledger,
+                                     engine::PageHasher(world_.random().next(), hash_bits_));
   }
   return {group.made.get(), group.made->enter(pages, {})};
 }

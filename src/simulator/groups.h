@@ -13,7 +13,8 @@ namespace ballast::simulator {
 
 class Groups {
  public:
-  Groups(machine::sim::SimWorld& world, uint32_t frames) : world_(world), frames_(frames) {}
+  Groups(machine::sim::SimWorld& world, uint32_t frames, uint32_t hash_bits)
+      : world_(world), frames_(frames), hash_bits_(hash_bits) {}
 
   // For a VM that starts. Stays while the group has members, dead or alive.
   machine::sim::SimSharePool& pool(const std::string& name);
@@ -47,6 +48,7 @@ class Groups {
 
   machine::sim::SimWorld& world_;
   const uint32_t frames_;
+  const uint32_t hash_bits_;
   std::vector<Group> groups_;
   uint32_t pools_ = 0;  // ever made
 };

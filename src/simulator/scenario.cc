@@ -133,6 +133,7 @@ void draw_sharing(Random& random, Scenario& scenario) {
     vm.memory.lost_links = sometimes(random, 400, 100);
     ++index;
   }
+  if (random.chance(200)) scenario.hash_bits = random.below(12);
 }
 
 }  // namespace
@@ -186,7 +187,7 @@ std::string describe(const Scenario& scenario) {
       "kill every {}, "
       "clean restarts {}, slow notices {}, balance {} ms, worker {}, burst {}, accesses {}, "
       "balloon "
-      "mischief {}, share pass {} min rate {}, pools {}, round {} us\n",
+      "mischief {}, share pass {} min rate {}, pools {}, hash bits {}, round {} us\n",
       scenario.seed, scenario.budget_bytes / 1024, scenario.own_bytes / 1024,
       scenario.options.zip_enable ? "on" : "off", scenario.options.zip_max_percent,
       scenario.options.min_free_percent,
@@ -194,7 +195,7 @@ std::string describe(const Scenario& scenario) {
       scenario.interleave, scenario.kill_every, scenario.clean_restarts, scenario.slow_notices,
       scenario.balance_every_ms, scenario.worker_weight, scenario.burst, scenario.accesses,
       scenario.balloon_mischief, scenario.options.share_scan_minutes,
-      scenario.options.share_rate_max, scenario.pool_frames, scenario.round_us);
+      scenario.options.share_rate_max, scenario.pool_frames, scenario.hash_bits, scenario.round_us);
   uint32_t index = 0;
   for (const VmPlan& vm : scenario.vms) {
     const auto& w = vm.workload;

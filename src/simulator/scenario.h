@@ -63,6 +63,7 @@ struct Scenario {
   // or its monitor comes or goes.
   uint32_t balloon_mischief = 0;
   uint32_t pool_frames = 4096;  // of each salt group
+  uint32_t hash_bits = 128;     // of a content's hash: with few, unequal contents meet all the time
   uint64_t round_us = 0;        // simulated time that each round takes on top, at most
 };
 

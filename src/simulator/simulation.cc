@@ -58,7 +58,7 @@ Simulation::Simulation(Scenario scenario)
     : scenario_(std::move(scenario)),
       world_(scenario_.seed * 2 + 1),
       random_(scenario_.seed * 2),
-      groups_(world_, scenario_.pool_frames),
+      groups_(world_, scenario_.pool_frames, scenario_.hash_bits),
       arrived_(scenario_.vms.size(), false) {
   world_.set_hook([this] { at_point(); });
   world_.on_growth = [this] { check_memory(++growths_ % 16 == 0); };

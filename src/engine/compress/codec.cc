@@ -4,10 +4,10 @@
 #include "engine/compress/codec.h"
 
 #include <lz4.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include <cstring>
+
+#include "engine/compress/xxh.h"
 
 namespace ballast::engine {
 

@@ -20,11 +20,13 @@ struct PageHash {
 
 class PageHasher {
  public:
-  explicit PageHasher(uint64_t seed);
+  // Fewer bits than 128 make contents meet that are not equal: for tests of what follows.
+  explicit PageHasher(uint64_t seed, uint32_t bits = 128);
   PageHash operator()(PageBytes page) const;
 
  private:
   std::array<std::byte, 192> secret_;
+  PageHash mask_;
 };
 
 }  // namespace ballast::engine

@@ -22,12 +22,12 @@ std::atomic<uint32_t>* make_counts(uint32_t frames) {
 void ShareGroup::Free::operator()(void* memory) const { std::free(memory); }
 
 ShareGroup::ShareGroup(std::string name, std::unique_ptr<machine::SharePool> pool, Ledger& ledger,
-                       uint64_t seed)
+                       const PageHasher& hasher)
     : name_(std::move(name)),
       pool_(std::move(pool)),
       ledger_(ledger),
-      hasher_(seed),
-      table_(0),
+      hasher_(hasher),
+      table_(0, 0),
       counts_(make_counts(pool_->frame_count())),
       taken_(pool_->frame_count()) {
   std::vector<FrameRun> present;
@@ -48,31 +48,35 @@ ShareGroup::ShareGroup(std::string name, std::unique_ptr<machine::SharePool> poo
 ShareGroup::~ShareGroup() { ledger_.uncharge(pages_to_bytes(frames_)); }
 
 uint32_t ShareGroup::enter(uint32_t pages, std::function<void()> ring) {
+  // The lowest free number. A letter to its last owner that is still on its way is harmless: it
+  // asks to look at a page.
   uint32_t member = 0;
+  uint32_t members = 0;
   {
     const std::lock_guard hold(lock_);
-    do {
-      member = next_member_++ % ShareTable::kMembersMax;
-    } while (boxes_.contains(member));
+    while (boxes_.contains(member)) ++member;
     boxes_[member] = {std::move(ring), pages, {}};
     pages_ += pages;
+    members = boxes_.rbegin()->first + 1;
   }
   ++members_count_;
-  table_.resize(pages_);
+  table_.resize(pages_, members);
   return member;
 }
 
 void ShareGroup::leave(uint32_t member) {
+  uint32_t members = 0;
   {
     const std::lock_guard hold(lock_);
     const auto box = boxes_.find(member);
     BALLAST_CHECK(box != boxes_.end());
     pages_ -= box->second.pages;
     boxes_.erase(box);
+    members = boxes_.empty() ? 0 : boxes_.rbegin()->first + 1;
   }
   --members_count_;
   table_.forget_member(member);
-  table_.resize(pages_);
+  table_.resize(pages_, members);
 }
 
 FrameRun ShareGroup::allocate(uint32_t wanted) {

@@ -25,12 +25,13 @@
 namespace ballast::engine {
 
 // From one worker to another: donate this page, if it still has this content, for a page of mine;
-// or the answer: look at your page again.
+// or the answer: join your page with this frame, or look at it again.
 struct ShareLetter {
-  enum class Kind { kDonate, kLookAgain } kind = Kind::kDonate;
+  enum class Kind { kDonate, kJoin, kLookAgain } kind = Kind::kDonate;
   PageIndex page;  // the receiver's
   PageHash hash;
   ShareTable::Owner from;
+  FrameIndex frame;  // to join with
 };
 
 class ShareGroup {
@@ -40,7 +41,7 @@ class ShareGroup {
 
   // A pool that an earlier daemon left may hold frames: they are charged, and await claims.
   ShareGroup(std::string name, std::unique_ptr<machine::SharePool> pool, Ledger& ledger,
-             uint64_t seed);
+             const PageHasher& hasher);
   ~ShareGroup();
   ShareGroup(const ShareGroup&) = delete;
   ShareGroup& operator=(const ShareGroup&) = delete;
@@ -71,6 +72,7 @@ class ShareGroup {
   PageBytes bytes(FrameIndex frame) { return pool_->frame(frame); }  // of a referenced one
   PageHash hash(PageBytes page) const { return hasher_(page); }
   ShareTable& table() { return table_; }
+  const ShareTable& table() const { return table_; }
 
   // Recovery: a page of a VM that was taken over names this frame. False: it cannot. Frames that an
   // earlier daemon left are kept, named or not, until all its VMs are back: who is absent may name
@@ -124,7 +126,6 @@ class ShareGroup {
   std::vector<bool> inherited_;  // during recovery: the frames that were there; else empty
   std::map<uint32_t, Box> boxes_;
   uint64_t pages_ = 0;
-  uint32_t next_member_ = 0;
 };
 
 }  // namespace ballast::engine

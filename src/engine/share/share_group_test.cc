@@ -12,7 +12,7 @@ constexpr uint32_t kFrames = 64;
 struct Group {
   Ledger ledger{uint64_t{1} << 20};
   TestPool* pool = new TestPool(kFrames);
-  ShareGroup group{"salt:web", std::unique_ptr<machine::SharePool>(pool), ledger, 7};
+  ShareGroup group{"salt:web", std::unique_ptr<machine::SharePool>(pool), ledger, PageHasher(7)};
 
   FrameIndex share(std::byte value) {
     const FrameRun run = group.allocate(1);
@@ -60,7 +60,7 @@ TEST(ShareGroup, GivesFewerFramesWhenMemoryOrThePoolIsShort) {
   EXPECT_EQ(g.ledger.consumed(), pages_to_bytes(kFrames));
 
   Ledger small{3 * kPageBytes};
-  ShareGroup tight("all", std::make_unique<TestPool>(kFrames), small, 7);
+  ShareGroup tight("all", std::make_unique<TestPool>(kFrames), small, PageHasher(7));
   const uint32_t given = tight.allocate(8).count;
   EXPECT_EQ(given, 2u);
   EXPECT_LE(small.consumed(), small.budget());
@@ -73,7 +73,7 @@ TEST(ShareGroup, ClaimsWhatIsThereAndReapsTheRest) {
     std::memset(pool->frame(FrameIndex(frame)).data(), static_cast<int>(frame), kPageBytes);
   }
   Ledger ledger{uint64_t{1} << 20};
-  ShareGroup group("all", std::move(pool), ledger, 7);
+  ShareGroup group("all", std::move(pool), ledger, PageHasher(7));
   EXPECT_EQ(ledger.consumed(), 3 * kPageBytes);
   EXPECT_FALSE(group.claim(FrameIndex(5)));
   EXPECT_FALSE(group.claim(FrameIndex(kFrames)));

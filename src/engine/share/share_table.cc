@@ -13,7 +13,7 @@ constexpr uint64_t kCheckBits = uint64_t{0x7ff} << 52;
 
 }  // namespace
 
-ShareTable::ShareTable(uint64_t pages) { resize(pages); }
+ShareTable::ShareTable(uint64_t pages, uint32_t members) { resize(pages, members); }
 
 uint64_t ShareTable::bytes() const { return sets_.size() * sizeof(Set); }
 
@@ -68,9 +68,22 @@ void ShareTable::store(Set& set, const Record& record) {
     if (place == nullptr && (candidate.where & kIsFrame) == 0) place = &candidate;
   }
   if (place == nullptr) place = &set.records[start];
-  if (place->tag != 0 && (place->where & kIsFrame) == 0) --hints_;
-  if ((record.where & kIsFrame) == 0) ++hints_;
+  if (place->tag != 0) count(*place, -1);
+  count(record, +1);
   *place = record;
+}
+
+void ShareTable::count(const Record& record, int64_t change) {
+  if ((record.where & kIsFrame) != 0) return;
+  hints_.fetch_add(static_cast<uint64_t>(change), std::memory_order_relaxed);
+  const uint32_t member = match_of(record).hint.member;
+  BALLAST_CHECK(member < hints_of_.size());
+  hints_of_[member].fetch_add(static_cast<uint64_t>(change), std::memory_order_relaxed);
+}
+
+uint64_t ShareTable::hints_of(uint32_t member) const {
+  const std::lock_guard hold(locks_[0]);  // any: it is made anew under all of them
+  return member < hints_of_.size() ? hints_of_[member].load(std::memory_order_relaxed) : 0;
 }
 
 ShareTable::Match ShareTable::find_or_hint(const PageHash& hash, Owner owner) {
@@ -91,7 +104,7 @@ void ShareTable::put_frame(const PageHash& hash, FrameIndex frame) {
   const Record fresh{tag_of(hash), frame_of(hash, frame)};
   Record* record = find_record(hash);
   if (record == nullptr) return store(set_of(fresh.tag), fresh);
-  if ((record->where & kIsFrame) == 0) --hints_;
+  count(*record, -1);
   *record = fresh;
 }
 
@@ -99,7 +112,7 @@ void ShareTable::forget(const PageHash& hash, uint64_t where) {
   const std::lock_guard hold(lock_of(tag_of(hash)));
   Record* record = find_record(hash);
   if (record == nullptr || record->where != where) return;
-  if ((where & kIsFrame) == 0) --hints_;
+  count(*record, -1);
   *record = {};
 }
 
@@ -117,16 +130,18 @@ void ShareTable::forget_member(uint32_t member) {
     for (Record& record : sets_[index].records) {
       if (record.tag == 0 || match_of(record).kind != Match::Kind::kHint) continue;
       if (match_of(record).hint.member != member) continue;
+      count(record, -1);
       record = {};
-      --hints_;
     }
   }
 }
 
-void ShareTable::resize(uint64_t pages) {
+void ShareTable::resize(uint64_t pages, uint32_t members) {
   std::vector<Set> fresh(std::max<uint64_t>(pages / kWays / kLocks, 1) * kLocks);
+  std::vector<std::atomic<uint64_t>> fresh_counts(members);
   for (std::mutex& lock : locks_) lock.lock();
   fresh.swap(sets_);
+  fresh_counts.swap(hints_of_);
   hints_ = 0;
   for (const Set& set : fresh) {
     for (const Record& record : set.records) {

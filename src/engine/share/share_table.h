@@ -33,7 +33,7 @@ class ShareTable {
     FrameIndex frame;
   };
 
-  explicit ShareTable(uint64_t pages);
+  ShareTable(uint64_t pages, uint32_t members);
 
   // What is known of the content; if nothing is, the owner becomes its hint.
   Match find_or_hint(const PageHash& hash, Owner owner);
@@ -45,10 +45,11 @@ class ShareTable {
   void forget_frame(const PageHash& hash, FrameIndex frame);
   void forget_member(uint32_t member);  // all its hints
 
-  // For another number of pages; keeps what fits.
-  void resize(uint64_t pages);
+  // For another number of pages, and members below that number; keeps what fits.
+  void resize(uint64_t pages, uint32_t members);
 
   uint64_t hints() const { return hints_.load(std::memory_order_relaxed); }
+  uint64_t hints_of(uint32_t member) const;
   uint64_t bytes() const;
 
  private:
@@ -76,10 +77,12 @@ class ShareTable {
   size_t index_of(uint64_t tag) const;
   Record* find_record(const PageHash& hash);
   void store(Set& set, const Record& record);
+  void count(const Record& record, int64_t change);  // if it is a hint
   void forget(const PageHash& hash, uint64_t where);
 
   std::vector<Set> sets_;
   std::atomic<uint64_t> hints_ = 0;
+  std::vector<std::atomic<uint64_t>> hints_of_;  // by member; made anew under all locks
   mutable std::array<std::mutex, kLocks> locks_;
 };
 

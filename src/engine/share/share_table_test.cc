@@ -21,16 +21,18 @@ PageHash hash_of(uint64_t number) {
 }
 
 TEST(ShareTable, AnUnknownContentMakesItsPageTheHint) {
-  ShareTable table(4096);
+  ShareTable table(4096, 8);
   EXPECT_EQ(table.find_or_hint(hash_of(1), {3, PageIndex(7)}).kind, Kind::kNone);
   const auto match = table.find_or_hint(hash_of(1), {4, PageIndex(8)});
   EXPECT_EQ(match.kind, Kind::kHint);
   EXPECT_EQ(match.hint, (ShareTable::Owner{3, PageIndex(7)}));
   EXPECT_EQ(table.hints(), 1u);
+  EXPECT_EQ(table.hints_of(3), 1u);
+  EXPECT_EQ(table.hints_of(4), 0u);
 }
 
 TEST(ShareTable, AFrameReplacesTheHintAndOnlyItsOwnForgetRemovesIt) {
-  ShareTable table(4096);
+  ShareTable table(4096, 8);
   table.find_or_hint(hash_of(1), {3, PageIndex(7)});
   table.put_frame(hash_of(1), FrameIndex(99));
   EXPECT_EQ(table.hints(), 0u);
@@ -44,7 +46,7 @@ TEST(ShareTable, AFrameReplacesTheHintAndOnlyItsOwnForgetRemovesIt) {
 }
 
 TEST(ShareTable, TheLargestNumbersSurvive) {
-  ShareTable table(4096);
+  ShareTable table(4096, ShareTable::kMembersMax);
   const ShareTable::Owner last{ShareTable::kMembersMax - 1, PageIndex(UINT32_MAX)};
   table.find_or_hint({~uint64_t{0}, ~uint64_t{0}}, last);
   EXPECT_EQ(table.find({~uint64_t{0}, ~uint64_t{0}}).hint, last);
@@ -57,7 +59,7 @@ TEST(ShareTable, TheLargestNumbersSurvive) {
 
 // Contents whose hashes meet in 64 bits are told apart; a false match poisons nobody.
 TEST(ShareTable, HashesThatMeetInOneHalfAreStillTwo) {
-  ShareTable table(4096);
+  ShareTable table(4096, 8);
   for (uint64_t i = 0; i < 6; ++i) {
     table.put_frame({42, i << 53}, FrameIndex(static_cast<uint32_t>(i)));
   }
@@ -68,7 +70,7 @@ TEST(ShareTable, HashesThatMeetInOneHalfAreStillTwo) {
 }
 
 TEST(ShareTable, AFullSetForgetsHintsBeforeFrames) {
-  ShareTable table(0);  // the smallest: 64 sets
+  ShareTable table(0, 1);  // the smallest: 64 sets
   for (uint32_t i = 0; i < 4; ++i) table.put_frame({0, uint64_t{i} << 53}, FrameIndex(i));
   for (uint32_t i = 4; i < 200; ++i) table.find_or_hint({0, uint64_t{i} << 53}, {0, PageIndex(i)});
   for (uint32_t i = 0; i < 4; ++i) {
@@ -78,19 +80,19 @@ TEST(ShareTable, AFullSetForgetsHintsBeforeFrames) {
 }
 
 TEST(ShareTable, CostsSixteenBytesForAPage) {
-  const ShareTable table(1 << 20);
+  const ShareTable table(1 << 20, 1);
   EXPECT_EQ(table.bytes(), uint64_t{16} << 20);
 }
 
 TEST(ShareTable, GrowsAndShrinksWithItsVms) {
-  ShareTable table(1 << 12);
+  ShareTable table(1 << 12, 1);
   for (uint32_t i = 0; i < 1000; ++i) table.put_frame(hash_of(i), FrameIndex(i));
-  table.resize(1 << 16);
+  table.resize(1 << 16, 1);
   for (uint32_t i = 0; i < 1000; ++i) {
     ASSERT_EQ(table.find(hash_of(i)).kind, Kind::kFrame) << i;
     ASSERT_EQ(table.find(hash_of(i)).frame, FrameIndex(i));
   }
-  table.resize(0);
+  table.resize(0, 1);
   uint32_t left = 0;
   for (uint32_t i = 0; i < 1000; ++i) left += table.find(hash_of(i)).kind == Kind::kFrame ? 1 : 0;
   EXPECT_GT(left, 300u);
@@ -101,7 +103,7 @@ TEST(ShareTable, GrowsAndShrinksWithItsVms) {
 TEST(ShareTable, NeverSaysWhatWasNotSaid) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     Random random(seed);
-    ShareTable table(random.below(2) == 0 ? 512 : 1 << 14);
+    ShareTable table(random.below(2) == 0 ? 512 : 1 << 14, 5);
     std::map<uint32_t, std::optional<FrameIndex>> frames;
     std::map<uint32_t, ShareTable::Owner> hints;
     for (int step = 0; step < 20'000; ++step) {
@@ -145,15 +147,18 @@ TEST(ShareTable, NeverSaysWhatWasNotSaid) {
             std::erase_if(hints,
                           [&](const auto& one) { return one.second.member == owner.member; });
           } else if (random.below(500) == 0) {
-            table.resize(random.below(1 << 14));
+            table.resize(random.below(1 << 14), 5);
           }
       }
     }
+    uint64_t of_members = 0;
+    for (uint32_t member = 0; member < 5; ++member) of_members += table.hints_of(member);
+    ASSERT_EQ(of_members, table.hints()) << "seed " << seed;
   }
 }
 
 TEST(ShareTable, ManyThreadsAtOnce) {
-  ShareTable table(1 << 12);
+  ShareTable table(1 << 12, 4);
   std::vector<std::thread> threads;
   for (uint32_t member = 0; member < 4; ++member) {
     threads.emplace_back([&table, member] {
@@ -167,7 +172,7 @@ TEST(ShareTable, ManyThreadsAtOnce) {
       }
     });
   }
-  for (int i = 0; i < 20; ++i) table.resize(i % 2 == 0 ? 1 << 10 : 1 << 13);
+  for (int i = 0; i < 20; ++i) table.resize(i % 2 == 0 ? 1 << 10 : 1 << 13, 4);
   for (std::thread& thread : threads) thread.join();
   uint64_t hints = 0;
   for (uint64_t i = 0; i < 4000; ++i) hints += table.find(hash_of(i)).kind == Kind::kHint ? 1 : 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "engine/sample/active_sampler.h"
 
@@ -53,8 +54,8 @@ Sharer::Find Sharer::find(PageIndex page, PageBytes bytes, const PageHash& hash)
     return equal ? Find{Find::Kind::kFrame, match.frame} : Find{};
   }
   if (match.kind == Kind::kHint && match.hint != self) {
-    box_was_full_ |= !group_->write_to(match.hint.member,
-                                       {ShareLetter::Kind::kDonate, match.hint.page, hash, self});
+    box_was_full_ |= !group_->write_to(
+        match.hint.member, {ShareLetter::Kind::kDonate, match.hint.page, hash, self, {}});
   }
   return {};
 }
@@ -149,40 +150,68 @@ bool Sharer::read_letters() {
   if (away_.is_busy()) return false;
   if (letters_.size() < kRunPages) group_->take_letters(member_, letters_);
   if (letters_.empty()) return false;
-  const auto by_page = [](const ShareLetter& a, const ShareLetter& b) {
-    return a.kind != b.kind ? a.kind < b.kind : a.page < b.page;
+  // What one VM asks for together are runs, however many others ask for the same pages.
+  const auto order = [](const ShareLetter& a, const ShareLetter& b) {
+    return std::tuple(a.kind, a.from.member, a.page) < std::tuple(b.kind, b.from.member, b.page);
   };
-  std::ranges::stable_sort(letters_, by_page);
+  std::ranges::stable_sort(letters_, order);
   size_t at = 0;
   while (at < letters_.size() && !vm_.gone && !away_.is_busy()) {
-    size_t count = 1;
+    const ShareLetter& first = letters_[at];
+    uint32_t count = 1;
     while (at + count < letters_.size() && count < kRunPages &&
-           letters_[at + count].kind == letters_[at].kind &&
-           letters_[at + count].page == letters_[at].page + static_cast<uint32_t>(count)) {
+           letters_[at + count].kind == first.kind &&
+           letters_[at + count].from.member == first.from.member &&
+           letters_[at + count].page == first.page + count) {
       ++count;
     }
-    const auto run = std::span(letters_).subspan(at, count);
-    if (run.front().kind == ShareLetter::Kind::kDonate) {
-      const size_t done = donate(run);
-      at += done;
-      if (done < count) break;
-    } else {
-      Looks looks;
-      const PageRun pages{run.front().page, static_cast<uint32_t>(count)};
-      if (pages.end().raw() <= vm_.tables.page_count()) look_at(pages, looks);
-      at += count;
-    }
+    const size_t done = follow(std::span(letters_).subspan(at, count));
+    at += done;
+    if (done < count) break;
   }
   letters_.erase(letters_.begin(), letters_.begin() + static_cast<ptrdiff_t>(at));
   return at > 0;
 }
 
+// Letters of one kind, to consecutive pages. How many are done with; the others later.
+size_t Sharer::follow(std::span<const ShareLetter> run) {
+  if (run.front().kind == ShareLetter::Kind::kDonate) return donate(run);
+  const PageRun pages{run.front().page, static_cast<uint32_t>(run.size())};
+  if (pages.end().raw() > vm_.tables.page_count()) return run.size();  // of another's, long ago
+  if (run.front().kind == ShareLetter::Kind::kJoin) {
+    join_donated(run);
+  } else {
+    Looks looks;
+    look_at(pages, looks);
+  }
+  return run.size();
+}
+
+void Sharer::join_donated(std::span<const ShareLetter> letters) {
+  while (!letters.empty() && !vm_.gone) {
+    const PageIndex page = letters.front().page;
+    const FrameIndex frame = letters.front().frame;
+    uint32_t count = 0;
+    while (count < letters.size() && letters[count].frame == frame + count &&
+           may_look(page + count)) {
+      ++count;
+    }
+    if (count > 0) join({page, count}, frame);
+    letters = letters.subspan(std::max(count, 1u));
+  }
+}
+
 // Letters are answered whatever came of it: the asker's page may have become the better hint.
-void Sharer::answer(std::span<const ShareLetter> letters) {
-  for (const ShareLetter& letter : letters) {
-    group_->write_to(
-        letter.from.member,
-        {ShareLetter::Kind::kLookAgain, letter.from.page, letter.hash, {member_, letter.page}});
+void Sharer::answer(std::span<const ShareLetter> letters, FrameRun frames) {
+  for (uint32_t i = 0; i < letters.size(); ++i) {
+    const ShareLetter& letter = letters[i];
+    const bool donated = i < frames.count;
+    group_->write_to(letter.from.member,
+                     {.kind = donated ? ShareLetter::Kind::kJoin : ShareLetter::Kind::kLookAgain,
+                      .page = letter.from.page,
+                      .hash = letter.hash,
+                      .from = {member_, letter.page},
+                      .frame = donated ? frames.first + i : FrameIndex()});
   }
 }
 
@@ -191,7 +220,11 @@ uint32_t Sharer::still_equal(PageRun run, std::span<const ShareLetter> letters) 
   vm_.sampler->before_evict(run);
   if (!vm_.seal_and_read(run)) return 0;
   uint32_t equal = 0;
-  while (equal < run.count && group_->hash(vm_.scratch.page(equal)) == letters[equal].hash) ++equal;
+  const auto is_equal = [&](uint32_t i) {
+    const PageBytes bytes = vm_.scratch.page(i);
+    return group_->hash(bytes) == letters[i].hash && !is_zero(bytes);  // zeros need no frame
+  };
+  while (equal < run.count && is_equal(equal)) ++equal;
   if (equal < run.count) {
     group_->table().forget_hint(letters[equal].hash, {member_, run.first + equal});
   }
@@ -208,9 +241,12 @@ size_t Sharer::donate(std::span<const ShareLetter> letters) {
            may_look(first + count)) {
       ++count;
     }
-    if (count == 0) {  // its frame is gone or busy: nothing to donate
-      group_->table().forget_hint(letters.front().hash, {member_, first});
-      answer(letters.first(1));
+    if (count ==
+        0) {  // donated already, for somebody else; or its frame is gone: nothing to donate
+      const PageEntry entry = first.raw() < vm_.tables.page_count() ? vm_.get(first) : PageEntry();
+      const bool donated = is_away(entry.state());
+      if (!donated) group_->table().forget_hint(letters.front().hash, {member_, first});
+      answer(letters.first(1), donated ? FrameRun{entry.frame(), 1} : FrameRun{});
       letters = letters.subspan(1);
       continue;
     }
@@ -227,7 +263,7 @@ size_t Sharer::donate(std::span<const ShareLetter> letters) {
     group_->drop({frames.first + sent, frames.count - sent});
     const uint32_t handled = std::max(sent, equal == 0 ? 1u : sent);
     if (handled == 0) break;
-    answer(letters.first(handled));
+    answer(letters.first(handled), {frames.first, sent});
     letters = letters.subspan(handled);
   }
   return all - letters.size();

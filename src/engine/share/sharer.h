@@ -3,7 +3,7 @@
 // A candidate page is read and hashed. Known content in a shared frame: *join*, that is seal, read
 // again, compare every byte with the frame, map. Known as another page's content (a hint): a letter
 // asks that page's worker to *donate*: seal, read, check that the content is still the one, copy it
-// into a frame, record the frame, map; the answer makes the first worker look again, and join.
+// into a frame, record the frame, map; the answer names the frame, and the first worker joins.
 // Unknown: the page becomes the hint. Only zeros: dropped, costs nothing from then on.
 // Neighbours go together: runs of pages into runs of frames. Worker only.
 #pragma once
@@ -38,6 +38,8 @@ class Sharer {
   bool behind() const;
   // Somebody could not be asked: what was looked at last should be looked at again.
   bool missed_some() const { return box_was_full_; }
+  // Pages of this VM that the table knows by their content. Any thread.
+  uint64_t hints() const { return group_ == nullptr ? 0 : group_->table().hints_of(member_); }
 
  private:
   struct Find {
@@ -52,7 +54,9 @@ class Sharer {
   void join(PageRun run, FrameIndex first);
   size_t donate(std::span<const ShareLetter> letters);
   uint32_t still_equal(PageRun run, std::span<const ShareLetter> letters);
-  void answer(std::span<const ShareLetter> letters);
+  size_t follow(std::span<const ShareLetter> run);
+  void join_donated(std::span<const ShareLetter> letters);
+  void answer(std::span<const ShareLetter> letters, FrameRun frames);
 
   Vm& vm_;
   Away& away_;

@@ -39,6 +39,7 @@ struct SharingSetup {
   uint64_t mappings_max = 1 << 16;
   Options options{};
   uint64_t seed = 1;
+  uint32_t hash_bits = 128;
 };
 
 class SharingHost {
@@ -83,7 +84,8 @@ class SharingHost {
   void start(bool take_over) {
     ledger = std::make_unique<Ledger>(setup.budget_bytes);
     ledger->set_thresholds(setup.vms * uint64_t{64 * 1024}, {});  // as the host does
-    group = std::make_unique<ShareGroup>("all", std::make_unique<BorrowedPool>(pool), *ledger, 99);
+    group = std::make_unique<ShareGroup>("all", std::make_unique<BorrowedPool>(pool), *ledger,
+                                         PageHasher(99, setup.hash_bits));
     for (auto& vm : vms) {
       for (int i = 0; take_over && i < 1000; ++i) pump();
       vm->member = group->enter(setup.pages, {});
