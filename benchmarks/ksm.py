@@ -71,14 +71,25 @@ def settings():
         os.setpriority(os.PRIO_PROCESS, ksmd, nice)
 
 
+def _stat(vm):
+    """Fields of the kernel's ksm_stat of a process."""
+    with open(f"/proc/{vm.pid}/ksm_stat", encoding="ascii") as file:
+        fields = (line.split() for line in file if line.startswith("ksm_"))
+        return {words[0].rstrip(":"): int(words[-1]) for words in fields if words[-1].lstrip("-").isdigit()}
+
+
 def _foreign(vms):
     """Part of the pages KSM knows that are not these guests'."""
     known = sum(_read(f"pages_{name}") for name in ("shared", "sharing", "unshared", "volatile"))
-    own = 0
-    for vm in vms:
-        with open(f"/proc/{vm.pid}/ksm_stat", encoding="ascii") as file:
-            own += next(int(line.split()[1]) for line in file if line.startswith("ksm_rmap_items"))
-    return max(0.0, 1 - own / max(known, 1))
+    return max(0.0, 1 - sum(_stat(vm)["ksm_rmap_items"] for vm in vms) / max(known, 1))
+
+
+def _lists_mib(vms):
+    """What KSM's record of each page takes, as the kernel counts it: what it saves less its profit. Its other lists are
+    not counted."""
+    stats = [_stat(vm) for vm in vms]
+    saved = sum((stat["ksm_merging_pages"] + stat.get("ksm_zero_pages", 0)) * 4096 for stat in stats)
+    return (saved - sum(stat["ksm_process_profit"] for stat in stats)) / frames.MIB
 
 
 def scan_rate(scans, timeout_s=120):
@@ -122,7 +133,7 @@ def merge(vms, timeout_s=180):
         scanned = _read("pages_scanned") - scanned
         spent = frames.thread_cpu_seconds(ksmd) - cpu
         _write("run", 0)
-        return {"before": before, "after": frames.anonymous_ram_mib(vms), "scanned": scanned, "cpu": spent,
+        return {"before": before, "after": frames.anonymous_ram_mib(vms) + _lists_mib(vms), "scanned": scanned, "cpu": spent,
                 "seconds": seconds, "curve": curve, "free": frames.mem_free_mib() - free, "foreign": _foreign(vms)}
     finally:
         _write("run", 2)

@@ -154,7 +154,7 @@ def saved(report, arguments):
         report.note(f"share: {load}: MemFree grew by {our_free:.0f} MB, with KSM {peer_free:.0f} MB, all guests together; "
                     "what else runs here is in it")
     report.note("share: ours: frames, private copies, tables, page tables and mappings all count as consumed, and the agents' "
-                "threads as CPU; KSM's own lists do not")
+                "threads as CPU; KSM's: frames, and its record of each page, as the kernel's ksm_process_profit has it")
 
 
 def scanned(report, arguments):

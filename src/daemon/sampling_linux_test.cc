@@ -30,7 +30,7 @@ constexpr uint64_t kHaste = 2;
 
 class HastyVm final : public machine::VmControl {
  public:
-  void freeze() override {}
+  void freeze(const char*) override {}
   void event(machine::Severity, std::string, std::string) override {}
   Nanoseconds run_time() const override { return clock_.now() * kHaste; }
 

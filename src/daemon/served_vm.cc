@@ -135,15 +135,16 @@ void ServedVm::add_to(VmReport& report) const {
   report.last_zip_unix_ms = zipped_.unix_ms;
   report.last_swap_out_unix_ms = swapped_out_.unix_ms;
   report.pid = process_.pid();
-  report.state = frozen_.load() ? "paused" : "running";
-  if (frozen_.load()) report.pause_reason = "a page could not be read back; see ballast events";
+  const char* why = frozen_because_.load();
+  report.state = why != nullptr ? "paused" : "running";
+  if (why != nullptr) report.pause_reason = why;
   report.fault_p50_ns = service_.quantile(500);
   report.fault_p99_ns = service_.quantile(990);
 }
 
-void ServedVm::freeze() {
+void ServedVm::freeze(const char* why) {
   process_.freeze();
-  frozen_.store(true);
+  frozen_because_.store(why);
   note_running();
 }
 
@@ -152,11 +153,11 @@ void ServedVm::set_paused(bool paused) {
   note_running();
 }
 
-void ServedVm::note_running() { runs_.set_running(!frozen_.load() && !paused_, clock_.now()); }
+void ServedVm::note_running() { runs_.set_running(!frozen() && !paused_, clock_.now()); }
 
 void ServedVm::resume() {
   const uint32_t retried = pager_->retry_lost();
-  frozen_.store(false);
+  frozen_because_.store(nullptr);
   note_running();
   event(machine::Severity::kInfo, "vm.resumed",
         fmt::format("resumed; {} lost pages are tried again", retried));

@@ -106,12 +106,12 @@ class ServedVm final : private machine::VmControl {
   // Looks whether pages were compressed or swapped since the last look, and when. The owner's
   // thread, as add_to().
   void note_paging();
-  bool frozen() const { return frozen_.load(); }
+  bool frozen() const { return frozen_because_.load() != nullptr; }
 
  private:
   ServedVm(Parts parts, EventLog& log, OnLeft on_left, const Options& options);
 
-  void freeze() override;
+  void freeze(const char* why) override;
   Nanoseconds run_time() const override { return runs_.at(clock_.now()); }
   void event(machine::Severity severity, std::string kind, std::string message) override;
 
@@ -151,7 +151,7 @@ class ServedVm final : private machine::VmControl {
   std::mutex posted_lock_;  // guards posted_; held for a push or a swap only
   std::vector<std::function<void(ServedVm&)>> posted_;
   std::atomic<bool> stopping_ = false;
-  std::atomic<bool> frozen_ = false;
+  std::atomic<const char*> frozen_because_ = nullptr;
   bool left_ = false;
   bool paused_ = false;  // by QEMU
   struct Paged {

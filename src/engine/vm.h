@@ -69,6 +69,9 @@ struct VmCounters {
   uint64_t share_breaks = 0;
 };
 
+// Why a VM is frozen whose page has no true copy any more.
+inline constexpr const char* kPageIsLost = "a page could not be read back; see ballast events";
+
 inline constexpr uint64_t kNoFloor = ~uint64_t{0};
 // How far a VM may run ahead of its own paging at its limit.
 inline constexpr uint64_t kLimitSlackBytes = uint64_t{1} << 20;

@@ -14,8 +14,9 @@ class VmControl {
  public:
   virtual ~VmControl() = default;
 
-  // Stops the VM's execution until an operator resumes it: one of its pages cannot be read.
-  virtual void freeze() = 0;
+  // Stops the VM's execution until an operator resumes it: one of its pages cannot be read, or its
+  // process cannot be trusted. `why`, a literal, is what reports say.
+  virtual void freeze(const char* why) = 0;
   // How long the VM has run since some moment: stands still while it is paused or frozen.
   virtual Nanoseconds run_time() const = 0;
   // One line for the operator's event log. `kind` is a stable dotted word such as "swap.failed".

@@ -2,6 +2,7 @@
 """Whatever is wrong is refused with words that name it, or degrades visibly; nothing is lost and the others run on."""
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -185,6 +186,30 @@ class Strangers(EndToEndTest):
             agent.wait()
             agent.stdin.close()
             agent.stdout.close()
+
+    def test_a_liar_about_shared_pages(self):
+        """Promise: a VM whose process says that it maps shared frames, and does not, is stopped; its neighbours and the
+        daemon notice nothing."""
+        daemon = self.daemon(160 * MIB, options={"Mem.ShareScanTime": 1, "Mem.ShareRateMax": 20000})
+        good = self.guest(daemon, "good", run=verifier(100, 4, 1))
+        liar = subprocess.Popen([sys.executable, os.path.join(HERE, "fake_agent.py"),
+                                 os.path.join(daemon.run_dir, "agent.sock"), "liar", "maps-nothing"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            self.assertEqual(liar.stdout.readline().strip(), "ACCEPT")
+            event = daemon.wait_for_event("agent.lied", "liar")
+            self.assertEqual(event["severity"], "error")
+            self.assertIn("liar is paused", event["message"])
+            self.assertEqual(process_state(liar.pid), "T")
+            self.assertEqual(daemon.vm("liar")["state"], "paused")
+            self.assertIn("shared pages", daemon.vm("liar")["pause_reason"])
+        finally:
+            os.killpg(liar.pid, signal.SIGKILL)
+            liar.wait()
+            liar.stdin.close()
+            liar.stdout.close()
+        wait_until(lambda: not daemon.has_vm("liar"), "the liar's VM is still listed")
+        good.finish()
 
     def test_strangers_and_liars(self):
         """Promise: garbage, truncated and oversized messages, floods, lying agents and doubles are refused with words;

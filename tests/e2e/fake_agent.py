@@ -1,6 +1,7 @@
 """Plays an agent in front of ballastd: an honest one, or one that lies. Usage: fake_agent.py SOCKET NAME LIE
 
-Prints one line, `ACCEPT`, `REFUSE text` or `CLOSED`, and after ACCEPT waits until its stdin ends. The hand-off is
+Prints one line, `ACCEPT`, `REFUSE text` or `CLOSED`, and after ACCEPT waits until its stdin ends. The lie
+"maps-nothing" comes later: it says that it maps shared frames, and touches the pages. The hand-off and what follows is
 described in src/proto/agent_wire.h.
 """
 import array
@@ -134,8 +135,52 @@ def hand_over(path, body, fds, keep):
     del keep
 
 
+def exactly(connection, size):
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            sys.exit(0)
+        data += more
+    return data
+
+
+def say_done_to_all(connection):
+    """Answers every request to change a mapping, and changes none."""
+    connection.settimeout(None)
+    while True:
+        magic, kind, count, size = struct.unpack("IIII", exactly(connection, 16))
+        exactly(connection, size)
+        if kind in (5, 6):
+            connection.sendall(struct.pack("IIII", magic, 7, count, 4 * count) + bytes(4 * count))
+
+
+def touch_equal_pages(mapping):
+    """For ever; a page that the daemon has taken away, trusting our word, is never there again."""
+    for page in range(1024):
+        mapping[page * 4096:(page + 1) * 4096] = b"equal   " * 512
+    while True:
+        for page in range(1024):
+            mapping[page * 4096]  # pylint: disable=pointless-statement
+
+
+def map_nothing(path, name):
+    body, fds, (mapping, _) = build(name, "none", "")
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    send(connection, body, fds)
+    _, kind, _, size = struct.unpack("IIII", exactly(connection, 16))
+    exactly(connection, size)
+    print("ACCEPT" if kind == 1 else "REFUSE", flush=True)
+    if os.fork() == 0:  # who touches a missing page sleeps with Python's lock held
+        say_done_to_all(connection)
+    touch_equal_pages(mapping)
+
+
 def main():
     path, name, lie = sys.argv[1:4]
+    if lie == "maps-nothing":
+        map_nothing(path, name)
     hand_over(path, *build(name, lie, sys.argv[4] if len(sys.argv) > 4 else ""))
 
 

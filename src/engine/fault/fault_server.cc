@@ -18,6 +18,9 @@ constexpr uint32_t kZeroFillPagesMax = 64;
 constexpr uint32_t kZeroFillPagesShort = 4;
 // One continuation may be chance, more in a row are a walk.
 constexpr uint32_t kWalkSteps = 2;
+// Events in a second that say that an away page is missing: each thread of QEMU may raise one when
+// a page it sleeps on is mapped; a page that is not mapped raises tens of thousands.
+constexpr uint32_t kLateEventsMax = 2000;
 
 bool fillable(PageState state) {
   return state == PageState::kUntouched || state == PageState::kZero ||
@@ -93,7 +96,7 @@ FaultServer::Answer FaultServer::answer(const machine::Fault& fault) {
     case PageState::kSwapped:
       return swap_in(fault);
     case PageState::kLost:
-      vm_.control.freeze();
+      vm_.control.freeze(kPageIsLost);
       return Answer::kServed;
     case PageState::kShared:
     case PageState::kLoose:
@@ -212,12 +215,35 @@ FaultServer::Answer FaultServer::break_shared(PageIndex page) {
 
 // There is no hole where a page is away: the event is stale, or the guest has given the page up and
 // touches it again. Then it comes home first.
+// The kernel maps frames of the pool without asking: such an event is late, and its sleeper finds
+// the page when it looks again. Unless the VM's process did not map what it said it did.
 FaultServer::Answer FaultServer::touch_away(PageIndex page) {
   if (vm_.get(page).in_flight()) return Answer::kLater;
   if (vm_.discard_bit(page)) {
     return vm_.away->bring_home(page) ? Answer::kLater : Answer::kNoMemory;
   }
+  const Nanoseconds now = vm_.clock.now();
+  if (now - late_since_ > kSecond) {
+    late_since_ = now;
+    late_events_ = 0;
+  }
+  if (++late_events_ > kLateEventsMax) return quarantine(page);
   if (vm_.memory.wake({page, 1}) == machine::MemoryResult::kGone) vm_.gone = true;
+  return Answer::kServed;
+}
+
+// Nothing false is given to the VM, and nobody else has anything of it: the pool is read-only to
+// its process, and a frame stays what it is.
+FaultServer::Answer FaultServer::quarantine(PageIndex page) {
+  late_events_ = 0;
+  vm_.control.freeze("its process did not map shared pages as it was told; see ballast events");
+  vm_.control.event(
+      machine::Severity::kError, "agent.lied",
+      fmt::format(
+          "{} is paused: its process said that page {} is mapped to a shared frame, but the "
+          "page is missing. It runs something else than Ballast's agent, or the agent is "
+          "damaged; other VMs are not touched. Power it off; find out what it runs",
+          vm_.spec.name, page.raw()));
   return Answer::kServed;
 }
 
@@ -247,7 +273,7 @@ FaultServer::Answer FaultServer::unzip(PageIndex page) {
     vm_.uncharge_frames(run.count);
     vm_.set(page, PageEntry::plain(PageState::kLost).with_in_flight(entry.in_flight()));
     vm_.release_copy(entry);
-    vm_.control.freeze();
+    vm_.control.freeze(kPageIsLost);
     vm_.control.event(machine::Severity::kError, "page.lost",
                       fmt::format("{} is paused: page {} in its compression cache is damaged",
                                   vm_.spec.name, page.raw()));

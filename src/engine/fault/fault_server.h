@@ -40,6 +40,7 @@ class FaultServer {
   Answer let_write(PageIndex page);
   Answer break_shared(PageIndex page);
   Answer touch_away(PageIndex page);
+  Answer quarantine(PageIndex page);
   Answer unzip(PageIndex page);
   Answer swap_in(const machine::Fault& fault);
   // Handles what stopped an install short; true to go on with the page after it.
@@ -54,6 +55,8 @@ class FaultServer {
   Streams streams_;
   std::vector<Waiting> waiting_;  // bounded by kWaitingMax
   bool dropped_ = false;  // more faults waited than we remember: wake all later, they fault again
+  Nanoseconds late_since_ = 0;
+  uint32_t late_events_ = 0;  // since then: away pages that were missing
 };
 
 }  // namespace ballast::engine

@@ -66,7 +66,7 @@ TEST(ActiveSampler, AWorkerWakesSixteenTimesAPeriodAndNotMore) {
 TEST(ActiveSampler, PeriodsAreOfTheVmsOwnRunTime) {
   SampledGuest guest({.pages = kPages});
   guest.run(0);
-  guest.vm.control.freeze();
+  guest.vm.control.freeze("");
   guest.vm.world.advance(100 * kPeriod);
   guest.vm.pump();
   EXPECT_EQ(guest.vm.pager->report().samples, 1u);

@@ -22,6 +22,30 @@ TEST(Sharing, EqualPagesOfTwoVmsTakeOneFrame) {
   host.check_all();
 }
 
+// A page that is said to be mapped to a frame, and is not, raises an event whenever it is touched.
+TEST(Sharing, AVmThatLiesAboutItsMappingsIsStoppedAlone) {
+  SharingHost host;
+  host.write(0, 5, 42);
+  host.write(1, 5, 42);
+  host.scan();
+  ASSERT_EQ(host.state(0, 5), PageState::kShared);
+  const machine::Fault missing{PageIndex(5), machine::FaultKind::kMissing, false};
+  const auto raise = [&](int times) {
+    for (int i = 0; i < times; ++i) host.vms[0]->pager->handle(std::span(&missing, 1));
+  };
+  for (int seconds = 0; seconds < 5; ++seconds) {  // late ones: as many as QEMU has threads
+    raise(200);
+    host.pump_for(kSecond);
+  }
+  EXPECT_FALSE(host.vms[0]->control.frozen());
+  raise(3000);
+  EXPECT_TRUE(host.vms[0]->control.frozen());
+  EXPECT_FALSE(host.vms[1]->control.frozen());
+  EXPECT_EQ(host.vms[0]->control.events().back().kind, "agent.lied");
+  host.check(1, 5);
+  host.audit();
+}
+
 // Whatever the hash says, bytes decide. Contents that meet hide behind each other, no more.
 TEST(Sharing, PagesWhoseHashesMeetAreNeverMerged) {
   for (const uint32_t bits : {0u, 1u, 4u}) {

@@ -302,7 +302,7 @@ void SwapIo::unreadable(const Buffer& read, bool io_failed) {
     }
   }
   vm_.set(page, vm_.get(page).moved_to(PageState::kLost));
-  vm_.control.freeze();
+  vm_.control.freeze(kPageIsLost);
   vm_.control.event(
       machine::Severity::kError, "page.lost",
       fmt::format(

@@ -51,7 +51,7 @@ class SimVmControl final : public VmControl {
     std::string message;
   };
 
-  void freeze() override {
+  void freeze(const char*) override {
     if (world_.abandoned()) return;
     set_frozen(true);
     world_.note("freeze");
