@@ -25,16 +25,18 @@ def _filled(mib, environment, *words):
 
 
 def ours(bin_dir, mib):
-    """Pages per CPU second of the daemon, the first time it looks at them."""
+    """Pages per CPU second of the VM's worker, the first time it looks at them."""
     pages = mib * MIB // breaks.PAGE
     with contextlib.closing(Daemon(bin_dir, 2 * mib * MIB + 256 * MIB, OPTIONS)) as daemon:
         with _filled(mib, harness.agent_environment(daemon, "scanned", mib * MIB)):
             def scanned():
                 return daemon.vm("scanned")["share_scanned"]
-            cpu = daemon.cpu_seconds()
+            def cpu():
+                return frames.thread_cpu_seconds(daemon.process.pid, "vm/scanned")
+            before = cpu()
             daemon.must("options", name="Mem.ShareRateMax", value=str(RATE_MAX))
             wait_until(lambda: scanned() >= pages, lambda: f"{scanned()} of {pages} pages scanned", 60)
-            return scanned() / (daemon.cpu_seconds() - cpu)
+            return scanned() / (cpu() - before)
 
 
 def peer(mib, scans=2):

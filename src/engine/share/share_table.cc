@@ -86,6 +86,13 @@ uint64_t ShareTable::hints_of(uint32_t member) const {
   return member < hints_of_.size() ? hints_of_[member].load(std::memory_order_relaxed) : 0;
 }
 
+void ShareTable::prefetch(const PageHash& hash) const {
+  const std::lock_guard hold(lock_of(tag_of(hash)));  // of the vector, not of the set
+  const Set& set = sets_[index_of(tag_of(hash))];
+  __builtin_prefetch(set.records.data());
+  __builtin_prefetch(set.records.data() + kWays / 2);
+}
+
 ShareTable::Match ShareTable::find_or_hint(const PageHash& hash, Owner owner) {
   const std::lock_guard hold(lock_of(tag_of(hash)));
   if (const Record* record = find_record(hash)) return match_of(*record);

@@ -35,6 +35,8 @@ class ShareTable {
 
   ShareTable(uint64_t pages, uint32_t members);
 
+  // A look at it is to follow: its set comes into the cache meanwhile.
+  void prefetch(const PageHash& hash) const;
   // What is known of the content; if nothing is, the owner becomes its hint.
   Match find_or_hint(const PageHash& hash, Owner owner);
   Match find(const PageHash& hash) const;

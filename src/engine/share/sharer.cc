@@ -36,7 +36,11 @@ void Sharer::look_at(PageRun run, Looks& looks) {
       continue;
     }
     looks[i].hash = group_->hash(bytes);
-    finds[i] = find(run.first + i, bytes, looks[i].hash);
+    group_->table().prefetch(looks[i].hash);
+  }
+  for (uint32_t i = 0; i < run.count; ++i) {
+    if (!looks[i].taken || finds[i].kind == Find::Kind::kZero) continue;
+    finds[i] = find(run.first + i, vm_.scratch.page(i), looks[i].hash);
   }
   act(run, std::span(finds).first(run.count));
 }
