@@ -31,12 +31,6 @@ namespace {
 
 constexpr int kPatienceMs = 10'000;
 
-// Ends the test at once: nothing sensible follows a broken conversation. (GoogleTest reports the
-// exception.)
-void require(bool condition, const char* what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
 bool can_read(int fd, int timeout_ms) {
   pollfd wait{fd, POLLIN, 0};
   return poll(&wait, 1, timeout_ms) == 1;
@@ -54,6 +48,10 @@ void read_exactly(int fd, void* into, size_t bytes) {
 }
 
 }  // namespace
+
+void require(bool condition, const std::string& what) {
+  if (!condition) throw std::runtime_error(what);
+}
 
 bool eventually(const std::function<bool()>& condition) {
   for (int tries = 0; tries < kPatienceMs / 5; ++tries) {

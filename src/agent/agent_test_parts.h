@@ -16,6 +16,9 @@ namespace ballast::agent_test {
 
 using Environment = std::map<std::string, std::string>;
 
+// Ends the test at once: nothing sensible follows a broken conversation. (GoogleTest reports the
+// exception.)
+void require(bool condition, const std::string& what);
 bool eventually(const std::function<bool()>& condition);
 bool same_file(int a, int b);
 

@@ -13,14 +13,12 @@
 #include <memory>
 #include <random>
 
-#include "agent/agent_test_parts.h"
-#include "machine/linux/attach.h"
-#include "machine/linux/share_pool.h"
+#include "agent/agent_test_vm.h"
 
 namespace ballast::linux_machine {
 namespace {
 
-using agent_test::FakeDaemon;
+using agent_test::TestVm;
 using agent_test::Toucher;
 using machine::Fault;
 using machine::FaultKind;
@@ -33,51 +31,10 @@ constexpr uint32_t kPages = 512;
 // frame kPages + p.
 class Worker {
  public:
-  Worker() : toucher_(daemon_.environment("vm", pages_to_bytes(kPages))) {}
-
-  void attach_vm() {
-    toucher_.send("map 0 " + std::to_string(kPages));
-    pool_ = LinuxSharePool::create("test", 2 * kPages).value();
-    link_up();
-    EXPECT_EQ(toucher_.reply().substr(0, 3), "ok ");
-  }
-
-  // The agent connects, for the first time or again.
-  void link_up() {
-    daemon_.accept_agent();
-    link_ = std::make_unique<AgentLink>(UniqueFd(daemon_.release_agent()));
-    HandOffMessage message;
-    ASSERT_TRUE(agent_test::eventually([&] {
-      auto received = link_->receive();
-      if (received && received->hand_off_arrived) message = std::move(received->hand_off);
-      return !message.text.empty();
-    }));
-    const VmProcess process = VmProcess::of_pid(toucher_.pid()).value();
-    auto attached = attach(std::move(message), process);
-    ASSERT_TRUE(attached) << attached.error().message;
-    if (memory_) {
-      EXPECT_TRUE(attached->hand_off.has_pool);
-      ASSERT_TRUE(link_->send_accept({}));
-      return;
-    }
-    base_ = attached->hand_off.regions[0].address;
-    const UniqueFd stand_in(::memfd_create("kept", MFD_CLOEXEC));
-    const UniqueFd pool = pool_->read_only_fd().value();
-    const std::array<int, 4> kept{stand_in.get(), stand_in.get(), stand_in.get(), pool.get()};
-    memory_ = UffdMemory::create(attached->memory_parts(
-                                     toucher_.pid(),
-                                     [this](auto ranges) { return link_->send_sample(ranges); },
-                                     {[this](auto ranges) { return link_->send_share(ranges); },
-                                      [this](auto ranges) { return link_->send_home(ranges); }}))
-                  .value();
-    ASSERT_TRUE(link_->send_accept(kept));
-  }
   void rejoin() {
-    link_.reset();
-    link_up();
-    memory_->lose_remaps();
-    ASSERT_TRUE(memory_->remaps_lost());
-    EXPECT_FALSE(memory_->remaps_lost());
+    vm_.reconnect();
+    ASSERT_TRUE(memory().remaps_lost());
+    EXPECT_FALSE(memory().remaps_lost());
     // Whether they were carried out is unknown: home settles it.
     for (uint32_t i = 0; i < kPages; ++i) {
       if (pages_[i].busy) pages_[i] = {State::kLoose, false, pages_[i].given_up};
@@ -87,15 +44,11 @@ class Worker {
 
   void serve() {
     std::array<Fault, 16> faults;
-    const size_t count = memory_->read_faults(faults);
+    const size_t count = memory().read_faults(faults);
     for (const Fault& fault : std::span(faults).first(count)) handle(fault);
-    auto received = link_->receive();
-    ASSERT_TRUE(received) << received.error().message;
-    ASSERT_FALSE(received->closed);
-    if (received->discards) memory_->begin_discards();
-    memory_->take_remapped(received->remapped);
+    vm_.take_messages(0);
     Remapped end;
-    while (memory_->poll_remapped(end)) finish(end);
+    while (memory().poll_remapped(end)) finish(end);
     take_discards();
   }
   void serve_until(const std::function<bool()>& condition) {
@@ -112,18 +65,18 @@ class Worker {
   void share(PageRun run, uint32_t frame_offset) {
     run = trim(run, [&](const Page& page) { return page.state == State::kHome; });
     std::vector<PageRun> present;
-    ASSERT_EQ(memory_->find_present(run, present), MemoryResult::kOk);
+    ASSERT_EQ(memory().find_present(run, present), MemoryResult::kOk);
     if (present.empty()) return;
     run = present.front();
-    ASSERT_EQ(memory_->seal(run), MemoryResult::kOk);
+    ASSERT_EQ(memory().seal(run), MemoryResult::kOk);
     std::vector<std::byte> bytes(pages_to_bytes(run.count));
-    ASSERT_EQ(memory_->read(run, bytes), MemoryResult::kOk);
+    ASSERT_EQ(memory().read(run, bytes), MemoryResult::kOk);
     const FrameIndex first(run.first.raw() + frame_offset);
     for (uint32_t i = 0; i < run.count; ++i) {
-      std::memcpy(pool_->frame(first + i).data(), &bytes[pages_to_bytes(i)], kPageBytes);
+      std::memcpy(pool().frame(first + i).data(), &bytes[pages_to_bytes(i)], kPageBytes);
     }
-    if (!memory_->start_share(run, first)) {
-      ASSERT_EQ(memory_->unseal(run), MemoryResult::kOk);
+    if (!memory().start_share(run, first)) {
+      ASSERT_EQ(memory().unseal(run), MemoryResult::kOk);
       return;
     }
     set_busy(run);
@@ -131,7 +84,7 @@ class Worker {
   }
   void home(PageRun run) {
     run = trim(run, [](const Page&) { return true; });
-    if (run.count == 0 || !memory_->start_home(run)) return;
+    if (run.count == 0 || !memory().start_home(run)) return;
     for (uint32_t i = 0; i < run.count; ++i) {
       Page& page = pages_[run.first.raw() + i];
       if (page.state == State::kShared) page.state = State::kLoose;
@@ -147,13 +100,12 @@ class Worker {
     }
     serve_until_idle();
   }
-  void sample(PageRun run) { (void)memory_->start_sample(std::span(&run, 1)); }
+  void sample(PageRun run) { (void)memory().start_sample(std::span(&run, 1)); }
 
-  Toucher& toucher() { return toucher_; }
-  UffdMemory& memory() { return *memory_; }
-  LinuxSharePool& pool() { return *pool_; }
-  size_t mappings() { return toucher_.mappings(base_, pages_to_bytes(kPages)); }
-  uint64_t base() const { return base_; }
+  Toucher& toucher() { return vm_.toucher(); }
+  UffdMemory& memory() { return vm_.memory(); }
+  LinuxSharePool& pool() { return *vm_.pool(); }
+  size_t mappings() { return toucher().mappings(vm_.base(), pages_to_bytes(kPages)); }
 
   uint64_t asked_ = 0, shares_ = 0, refused_ = 0, breaks_ = 0, homes_ = 0, written_ = 0,
            discards_ = 0;
@@ -182,7 +134,7 @@ class Worker {
   }
 
   void take_discards() {
-    const auto words = memory_->discard_bits();
+    const auto words = memory().discard_bits();
     for (uint32_t word = 0; word < words.size(); ++word) {
       uint64_t bits = words[word].exchange(0, std::memory_order_acquire);
       for (; bits != 0; bits &= bits - 1) {
@@ -208,14 +160,14 @@ class Worker {
         page.state = State::kLoose;
         ++breaks_;
       }
-      ASSERT_EQ(memory_->unseal(one), MemoryResult::kOk);
+      ASSERT_EQ(memory().unseal(one), MemoryResult::kOk);
     } else if (page.state == State::kHome) {
-      if (memory_->install_zero(one).installed == 0) {
-        ASSERT_EQ(memory_->wake(one), MemoryResult::kOk);
+      if (memory().install_zero(one).installed == 0) {
+        ASSERT_EQ(memory().wake(one), MemoryResult::kOk);
       }
     } else {
       // The agent sent it home for a discard and has not marked it yet: it faults again.
-      ASSERT_EQ(memory_->wake(one), MemoryResult::kOk);
+      ASSERT_EQ(memory().wake(one), MemoryResult::kOk);
     }
   }
 
@@ -233,13 +185,13 @@ class Worker {
     if (end.kind == Remapped::Kind::kHome) {
       ASSERT_TRUE(end.done);
       ++homes_;
-      ASSERT_EQ(memory_->unseal(end.run), MemoryResult::kOk);
+      ASSERT_EQ(memory().unseal(end.run), MemoryResult::kOk);
     } else if (end.done) {
       ++shares_;
-      ASSERT_EQ(memory_->discard(end.run), MemoryResult::kOk);
+      ASSERT_EQ(memory().discard(end.run), MemoryResult::kOk);
     } else {
       ++refused_;
-      ASSERT_EQ(memory_->unseal(end.run), MemoryResult::kOk);
+      ASSERT_EQ(memory().unseal(end.run), MemoryResult::kOk);
     }
     for (uint32_t i = 0; i < end.run.count; ++i) pages_[end.run.first.raw() + i].busy = false;
     end_busy();
@@ -254,12 +206,7 @@ class Worker {
     for (const Fault& fault : std::exchange(deferred_, {})) handle(fault);
   }
 
-  FakeDaemon daemon_;
-  Toucher toucher_;
-  std::unique_ptr<LinuxSharePool> pool_;
-  std::unique_ptr<AgentLink> link_;
-  std::unique_ptr<UffdMemory> memory_;
-  uint64_t base_ = 0;
+  TestVm vm_{{kPages}, 2 * kPages};
   std::array<Page, kPages> pages_{};
   std::vector<Fault> deferred_;
   uint32_t under_way_ = 0;
@@ -272,7 +219,6 @@ class ShareStormTest : public testing::Test {
     if (fd < 0) GTEST_SKIP() << "no userfaultfd here: " << strerror(errno);
     ::close(static_cast<int>(fd));
     worker_ = std::make_unique<Worker>();
-    worker_->attach_vm();
     ASSERT_TRUE(worker_->memory().can_share());
   }
   void start_storm(uint32_t punches) {
