@@ -1,16 +1,25 @@
 /* Takes QEMU's place in front of the agent: maps shared memory as QEMU does and obeys one-line
- * commands on stdin, each answered by one line on stdout ("ok ..." or "error ..."): map I PAGES
- * memfd I of that many pages, mapped shared ("ok ADDRESS", "error ERRNO") again I                a
- * second mapping of memfd I write I PAGE TEXT      copies TEXT to the page's start read I PAGE "ok
- * TEXT", the page's start punch I OFFSET BYTES   frees that range of the file env NAME "ok VALUE"
- *   fork                   forks a child that punches and exits; "ok STATUS"
- *   threads                "ok N", threads of this process
+ * commands on stdin, each answered by one line on stdout ("ok ..." or "error ..."):
+ *
+ *   map I PAGES            memfd I of that many pages, mapped shared ("ok ADDRESS", "error ERRNO")
+ *   again I                a second mapping of memfd I
+ *   write I PAGE TEXT      copies TEXT to the page's start
+ *   read I PAGE            "ok TEXT", the page's start
+ *   punch I OFFSET BYTES   frees that range of the file
  *   advise I ADVICE        madvise of the whole mapping
  *   zap I PAGE PAGES       madvise(MADV_DONTNEED)
  *   remove I PAGE PAGES    madvise(MADV_REMOVE)
+ *   env NAME               "ok VALUE"
+ *   fork                   forks a child that punches and exits; "ok STATUS"
+ *   threads                "ok N", threads of this process
  *   storm I PUNCHES        starts a thread that writes, reads and (PUNCHES: every so many
  *                          accesses) gives up random pages of memory I, which hold zeros
  *   calm                   ends it; "ok WRITES WRONG": pages that held something else than written
+ *
+ * A vCPU's access is answered when it ends, "vcpu V VALUE"; other commands are obeyed meanwhile:
+ *
+ *   vcpu V read I PAGE            the page's first word
+ *   vcpu V write I PAGE VALUE
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -132,12 +141,44 @@ static void end_storm(void) {
   free(storm.pattern);
 }
 
+/* One access, in a thread of its own: it may sleep. */
+struct access {
+  int vcpu;
+  volatile uint64_t* word;
+  int writes;
+  uint64_t value;
+};
+
+static void* run_access(void* argument) {
+  struct access* access = argument;
+  if (access->writes) {
+    *access->word = access->value;
+  } else {
+    access->value = *access->word;
+  }
+  printf("vcpu %d %llu\n", access->vcpu, (unsigned long long)access->value);
+  fflush(stdout);
+  free(access);
+  return NULL;
+}
+
+static void start_access(int vcpu, int i, long long page, int writes, uint64_t value) {
+  struct access* access = malloc(sizeof(*access));
+  *access = (struct access){vcpu, (volatile uint64_t*)(mappings[i] + page * kPageBytes), writes,
+                            value};
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, run_access, access) != 0) abort();
+  pthread_detach(thread);
+}
+
 int main(void) {
   char line[256];
   char text[128];
   long long a = 0;
   long long b = 0;
+  unsigned long long value = 0;
   int i = 0;
+  int vcpu = 0;
   while (fgets(line, sizeof(line), stdin) != NULL) {
     if (sscanf(line, "map %d %lld", &i, &a) == 2) {
       map(i, (size_t)a);
@@ -171,6 +212,10 @@ int main(void) {
     } else if (sscanf(line, "env %100s", text) == 1) {
       const char* value = getenv(text);
       printf("ok %s\n", value != NULL ? value : "");
+    } else if (sscanf(line, "vcpu %d read %d %lld", &vcpu, &i, &a) == 3) {
+      start_access(vcpu, i, a, 0, 0);
+    } else if (sscanf(line, "vcpu %d write %d %lld %llu", &vcpu, &i, &a, &value) == 4) {
+      start_access(vcpu, i, a, 1, value);
     } else if (strcmp(line, "fork\n") == 0) {
       printf("ok %d\n", fork_and_punch());
     } else if (strcmp(line, "threads\n") == 0) {
