@@ -1,13 +1,17 @@
-// The Linux machine, offered to the contract suite: a guest in this process whose vCPUs are
-// threads.
+// The Linux machine, offered to the contract suite: the guest is a process of its own with the real
+// agent in it.
+#include <fmt/format.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sys/stat.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <thread>
 
+#include "agent/agent_test_hold.h"
+#include "agent/agent_test_vm.h"
 #include "machine/contract/under_test.h"
 #include "machine/linux/swap_file.h"
 #include "machine/linux/test_guest.h"
@@ -17,118 +21,97 @@ namespace ballast::machine::contract {
 
 namespace {
 
+using agent_test::AgentHold;
+using agent_test::require;
+using agent_test::TestVm;
+using agent_test::Toucher;
 using linux_machine::MemfdStore;
 using linux_machine::SwapFile;
-using linux_machine::TestGuest;
-using linux_machine::UffdMemory;
 
 constexpr int kSoonMs = 5000;
 constexpr int kAWhileMs = 30;
+constexpr uint32_t kMemoryPages = kPages / 2;  // the VM has two memories
 
 class LinuxMemoryUnderTest final : public MemoryUnderTest {
  public:
-  explicit LinuxMemoryUnderTest(std::unique_ptr<TestGuest> guest)
-      : guest_(std::move(guest)), memory_(guest_->open_memory()) {
-    for (Vcpu& vcpu : vcpus_) {
-      vcpu.thread = std::thread([&vcpu] { run(vcpu); });
-    }
-  }
+  explicit LinuxMemoryUnderTest(uint32_t frames) : vm_({kMemoryPages, kMemoryPages}, frames) {}
 
-  ~LinuxMemoryUnderTest() override {
-    // A failed test may leave a vCPU asleep: let it through before the thread is joined.
-    std::thread rescue([this] {
-      while (!joined_.load()) {
-        (void)memory_->unseal({PageIndex(0), kPages});
-        for (uint32_t page = 0; page < kPages; ++page) {
-          (void)memory_->install_zero({PageIndex(page), 1});
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      }
-    });
-    for (Vcpu& vcpu : vcpus_) {
-      vcpu.command.store(Command::kStop);
-      vcpu.command.notify_one();
-    }
-    for (Vcpu& vcpu : vcpus_) vcpu.thread.join();
-    joined_.store(true);
-    rescue.join();
+  GuestMemory& memory() override { return vm_.memory(); }
+  SharePool* pool() override { return vm_.pool(); }
+  void begin_read(int vcpu, PageIndex page) override {
+    begin(vcpu, fmt::format("vcpu {} read {}", vcpu, in_memory(page)));
   }
-
-  GuestMemory& memory() override { return *memory_; }
-  void begin_read(int vcpu, PageIndex page) override { begin(vcpu, page, Command::kRead, 0); }
   void begin_write(int vcpu, PageIndex page, uint64_t value) override {
-    begin(vcpu, page, Command::kWrite, value);
+    begin(vcpu, fmt::format("vcpu {} write {} {}", vcpu, in_memory(page), value));
   }
-  bool ends(int vcpu) override {
-    for (int ms = 0; ms < kSoonMs; ++ms) {
-      if (idle(vcpu)) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return idle(vcpu);
-  }
-  bool sleeps(int vcpu) override {
-    std::this_thread::sleep_for(std::chrono::milliseconds(kAWhileMs));
-    return !idle(vcpu);
-  }
+  bool ends(int vcpu) override { return answers(vcpu, kSoonMs); }
+  bool sleeps(int vcpu) override { return !answers(vcpu, kAWhileMs); }
   uint64_t value_read(int vcpu) override { return at(vcpu).value; }
   std::optional<Fault> next_fault() override {
     std::array<Fault, 1> fault;
-    for (int ms = 0; ms < kSoonMs; ms += 10) {
-      if (memory_->read_faults(fault) == 1) return fault[0];
-      pollfd watch{memory_->fault_fd(), POLLIN, 0};
-      (void)::poll(&watch, 1, 10);
+    pollfd watch{vm_.memory().fault_fd(), POLLIN, 0};
+    while (::poll(&watch, 1, kSoonMs) == 1) {
+      if (vm_.memory().read_faults(fault) == 1) return fault[0];
     }
     return std::nullopt;
   }
   void guest_discards(PageIndex page) override {
-    // As the agent does, with the bits as the daemon maps them.
-    set_bit(page);
-    (void)memory_->discard({page, 1});
-    set_bit(page);
+    vm_.toucher().send(fmt::format("punch {} {} {}", page.raw() / kMemoryPages,
+                                   pages_to_bytes(page.raw() % kMemoryPages), kPageBytes));
+    std::string reply = vm_.toucher().reply();
+    for (; take_access(reply); reply = vm_.toucher().reply()) {
+    }
+    require(reply == "ok", "the guest's discard: " + reply);
   }
-  void let_time_pass() override {
-    std::this_thread::sleep_for(std::chrono::milliseconds(kAWhileMs));
+  void let_time_pass() override { vm_.take_messages(kAWhileMs); }
+
+  // Between the mapping of the frames and their write protection.
+  bool slip_in(int vcpu, PageIndex page, uint64_t value) override {
+    AgentHold hold(vm_.toucher().pid());
+    if (!hold.holds()) return false;
+    vm_.memory().flush_remaps();
+    hold.go_on_until_ioctl(UFFDIO_WRITEPROTECT);
+    begin_write(vcpu, page, value);
+    require(ends(vcpu), "the write before the protection sleeps");
+    return true;
   }
 
  private:
-  enum class Command : int { kIdle, kRead, kWrite, kStop };
   struct Vcpu {
-    std::thread thread;
-    std::atomic<Command> command = Command::kIdle;
-    uint64_t* word = nullptr;
+    bool busy = false;
     uint64_t value = 0;
   };
+  using Clock = std::chrono::steady_clock;
 
-  static void run(Vcpu& vcpu) {
-    for (;;) {
-      vcpu.command.wait(Command::kIdle);
-      const Command command = vcpu.command.load();
-      if (command == Command::kStop) return;
-      if (command == Command::kRead) {
-        vcpu.value = __atomic_load_n(vcpu.word, __ATOMIC_SEQ_CST);
-      } else {
-        __atomic_store_n(vcpu.word, vcpu.value, __ATOMIC_SEQ_CST);
-      }
-      Command expected = command;
-      if (!vcpu.command.compare_exchange_strong(expected, Command::kIdle)) return;
-    }
+  static std::string in_memory(PageIndex page) {
+    return fmt::format("{} {}", page.raw() / kMemoryPages, page.raw() % kMemoryPages);
   }
   Vcpu& at(int vcpu) { return vcpus_[static_cast<size_t>(vcpu)]; }
-  bool idle(int vcpu) { return at(vcpu).command.load() == Command::kIdle; }
-  void begin(int vcpu, PageIndex page, Command command, uint64_t value) {
-    at(vcpu).word = reinterpret_cast<uint64_t*>(guest_->page(page.raw()));
-    at(vcpu).value = value;
-    at(vcpu).command.store(command);
-    at(vcpu).command.notify_one();
+  void begin(int vcpu, const std::string& access) {
+    at(vcpu).busy = true;
+    vm_.toucher().send(access);
   }
-  void set_bit(PageIndex page) {
-    memory_->discard_bits()[page.raw() / 64].fetch_or(uint64_t{1} << (page.raw() % 64));
+  // False: the guest's answer to something else.
+  bool take_access(const std::string& reply) {
+    size_t vcpu = 0;
+    unsigned long long value = 0;
+    if (std::sscanf(reply.c_str(), "vcpu %zu %llu", &vcpu, &value) != 2) return false;
+    vcpus_.at(vcpu) = {false, value};
+    return true;
+  }
+  bool answers(int vcpu, int timeout_ms) {
+    const auto end = Clock::now() + std::chrono::milliseconds(timeout_ms);
+    while (at(vcpu).busy) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+      pollfd watch{vm_.toucher().output(), POLLIN, 0};
+      if (left.count() <= 0 || ::poll(&watch, 1, static_cast<int>(left.count())) != 1) return false;
+      require(take_access(vm_.toucher().reply()), "an answer to no access");
+    }
+    return true;
   }
 
-  std::unique_ptr<TestGuest> guest_;
-  std::unique_ptr<UffdMemory> memory_;
+  TestVm vm_;
   std::array<Vcpu, 2> vcpus_;
-  std::atomic<bool> joined_ = false;
 };
 
 class LinuxSwapUnderTest final : public SwapUnderTest {
@@ -164,22 +147,19 @@ class LinuxStoreUnderTest final : public StoreUnderTest {
   std::unique_ptr<MemfdStore> store_;
 };
 
+std::unique_ptr<MemoryUnderTest> make_linux_memory(uint32_t frames, std::string& why_not) {
+  if (!linux_machine::open_userfaultfd(why_not).valid()) return nullptr;
+  return std::make_unique<LinuxMemoryUnderTest>(frames);
+}
+
 }  // namespace
 
 std::unique_ptr<MemoryUnderTest> make_memory(std::string& why_not) {
-  auto guest = TestGuest::make({100, kPages - 100}, why_not);
-  if (!guest) return nullptr;
-  return std::make_unique<LinuxMemoryUnderTest>(std::move(guest));
+  return make_linux_memory(0, why_not);
 }
 
-// Requests to share are carried out by the library in QEMU, which this guest does without.
 std::unique_ptr<MemoryUnderTest> make_share_memory(std::string& why_not) {
-  auto machine = make_memory(why_not);
-  if (machine && !machine->memory().can_share()) {
-    why_not = "the VM's side cannot share";
-    return nullptr;
-  }
-  return machine;
+  return make_linux_memory(kFrames, why_not);
 }
 
 std::unique_ptr<SwapUnderTest> make_swap(std::string& why_not) {

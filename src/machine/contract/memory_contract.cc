@@ -221,8 +221,7 @@ TEST_F(GuestMemoryContract, SamplingTellsTouchedPagesFromUntouched) {
   ASSERT_EQ(memory().touched({PageIndex(80), 4}, {&bits, 1}), MemoryResult::kOk);
   EXPECT_EQ(bits & 0xf, 0xfu) << "a page without a sample counts as touched";
   const PageRun sampled{PageIndex(80), 3};
-  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
-  machine_->let_time_pass();
+  sample(sampled);
   expect_read(0, PageIndex(81), 0);
   ASSERT_EQ(memory().touched({PageIndex(80), 4}, {&bits, 1}), MemoryResult::kOk);
   EXPECT_EQ(bits & 0xf, 0xau);
@@ -234,8 +233,7 @@ TEST_F(GuestMemoryContract, ATouchedPageDoesNotMakeItsNeighboursLookTouched) {
   const PageRun sampled{PageIndex(128), 64};
   must_install_zero(sampled);
   for (uint32_t i = 0; i < sampled.count; ++i) expect_read(0, sampled.first + i, 0);
-  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
-  machine_->let_time_pass();
+  sample(sampled);
   expect_read(0, sampled.first + 20, 0);
   uint64_t bits = 0;
   ASSERT_EQ(memory().touched(sampled, {&bits, 1}), MemoryResult::kOk);
@@ -251,8 +249,7 @@ TEST_F(GuestMemoryContract, SamplingASealedPageKeepsItSealed) {
   const PageRun sampled{PageIndex(140), 2};
   must_install_zero(sampled);
   ASSERT_EQ(memory().seal(sampled), MemoryResult::kOk);
-  EXPECT_TRUE(memory().start_sample({&sampled, 1}));
-  machine_->let_time_pass();
+  sample(sampled);
   expect_read(0, PageIndex(140), 0);
   uint64_t bits = 0;
   ASSERT_EQ(memory().touched(sampled, {&bits, 1}), MemoryResult::kOk);

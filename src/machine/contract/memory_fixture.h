@@ -67,6 +67,20 @@ class MemoryFixture : public testing::Test {
     EXPECT_EQ(machine_->value_read(vcpu), value);
   }
 
+  // Waits until the sample began: only the bits of `touched` read as touched, which cannot be
+  // sampled.
+  void sample(PageRun run, uint64_t touched = 0) {
+    ASSERT_LE(run.count, 64u);
+    const uint64_t all = ~uint64_t{0} >> (64 - run.count);
+    EXPECT_TRUE(memory().start_sample({&run, 1}) || touched != 0);
+    uint64_t bits = ~touched;
+    for (int i = 0; i < 200 && (bits & all) != touched; ++i) {
+      machine_->let_time_pass();
+      ASSERT_EQ(memory().touched(run, {&bits, 1}), MemoryResult::kOk);
+    }
+    ASSERT_EQ(bits & all, touched);
+  }
+
   std::unique_ptr<MemoryUnderTest> machine_;
 };
 

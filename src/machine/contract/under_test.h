@@ -1,4 +1,4 @@
-// What a machine offers to the contract suite: one fresh VM of 256 pages, its vCPUs, a share
+// What a machine offers to the contract suite: one fresh VM of 512 pages, its vCPUs, a share
 // pool of 128 frames, swap device and store.
 //
 // Link exactly one *_under_test.cc. "Soon" is at most a few seconds on a real machine, a few steps
@@ -16,7 +16,7 @@
 
 namespace ballast::machine::contract {
 
-inline constexpr uint32_t kPages = 256;
+inline constexpr uint32_t kPages = 512;
 inline constexpr uint32_t kFrames = 128;
 inline constexpr uint32_t kSlots = 128;
 inline constexpr size_t kTablesBytes = 4 * kPageBytes;
@@ -43,8 +43,8 @@ class MemoryUnderTest {
 
   // For a VM from make_share_memory: the pool that it was admitted with.
   virtual SharePool* pool() { return nullptr; }
-  // The vCPU writes between two steps of the VM's side, which was asked to share the page. False,
-  // and nothing was written: this machine cannot be made to.
+  // The vCPU writes between two steps of the VM's side, which was asked to share the page and has
+  // not ended it. False, and nothing was written: this machine cannot be made to.
   virtual bool slip_in(int /*vcpu*/, PageIndex /*page*/, uint64_t /*value*/) { return false; }
 };
 

@@ -13,22 +13,6 @@ namespace ballast::linux_machine {
 
 namespace {
 
-bool fail(std::string& why_not, const char* what) {
-  why_not = std::string(what) + ": " + std::strerror(errno);
-  return false;
-}
-
-bool open_uffd(UniqueFd& uffd, std::string& why_not) {
-  uffd.reset(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
-  if (!uffd.valid()) return fail(why_not, "userfaultfd (needs root here)");
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM |
-                 UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-  if (::ioctl(uffd.get(), UFFDIO_API, &api) == 0) return true;
-  return fail(why_not, "userfaultfd write protection of shared memory (needs Linux 5.19)");
-}
-
 UniqueFd make_memfd(const char* name, uint64_t bytes) {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fd.reset();
@@ -37,12 +21,29 @@ UniqueFd make_memfd(const char* name, uint64_t bytes) {
 
 }  // namespace
 
+UniqueFd open_userfaultfd(std::string& why_not) {
+  UniqueFd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM |
+                 UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  if (!uffd.valid()) {
+    why_not = system_error("userfaultfd (needs root here)").message;
+  } else if (::ioctl(uffd.get(), UFFDIO_API, &api) != 0) {
+    why_not =
+        system_error("userfaultfd write protection of shared memory (needs Linux 5.19)").message;
+    uffd.reset();
+  }
+  return uffd;
+}
+
 UniqueFd duplicate(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
 std::unique_ptr<TestGuest> TestGuest::make(const std::vector<uint32_t>& region_pages,
                                            std::string& why_not) {
   std::unique_ptr<TestGuest> guest(new TestGuest);
-  if (!open_uffd(guest->uffd_, why_not)) return nullptr;
+  guest->uffd_ = open_userfaultfd(why_not);
+  if (!guest->uffd_.valid()) return nullptr;
   for (const uint32_t pages : region_pages) {
     Piece piece;
     const uint64_t bytes = pages_to_bytes(pages);

@@ -47,6 +47,8 @@ class TestGuest {
   std::vector<Piece> pieces_;
 };
 
+// One that can do what a VM needs; invalid, with the reason, where the host forbids it.
+UniqueFd open_userfaultfd(std::string& why_not);
 UniqueFd duplicate(int fd);
 
 }  // namespace ballast::linux_machine
