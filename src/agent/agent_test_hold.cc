@@ -59,18 +59,26 @@ void AgentHold::go_on_until_stop(int how) {
   require(WIFSTOPPED(status), "the agent's thread is gone");
 }
 
-void AgentHold::go_on_until_ioctl(unsigned long request) {
+void AgentHold::go_on_until(const std::function<bool(uint64_t call, uint64_t second)>& wanted) {
   for (int i = 0; i < kSystemCallsMax; ++i) {
     go_on_until_stop(PTRACE_SYSCALL);
     __ptrace_syscall_info call{};
     const long got = ::ptrace(PTRACE_GET_SYSCALL_INFO, thread_, sizeof(call), &call);
     require(got > 0, "PTRACE_GET_SYSCALL_INFO");
-    if (call.op == PTRACE_SYSCALL_INFO_ENTRY && call.entry.nr == SYS_ioctl &&
-        call.entry.args[1] == request) {
-      return;
-    }
+    const bool begins = call.op == PTRACE_SYSCALL_INFO_ENTRY;
+    if (begins && wanted(call.entry.nr, call.entry.args[1])) return;
   }
-  require(false, "the agent does not come to this ioctl");
+  require(false, "the agent does not come to this system call");
+}
+
+void AgentHold::go_on_until(long system_call) {
+  const auto number = static_cast<uint64_t>(system_call);
+  go_on_until([=](uint64_t call, uint64_t) { return call == number; });
+}
+
+void AgentHold::go_on_until_ioctl(unsigned long request) {
+  go_on_until(
+      [=](uint64_t call, uint64_t second) { return call == SYS_ioctl && second == request; });
 }
 
 }  // namespace ballast::agent_test

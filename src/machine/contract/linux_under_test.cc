@@ -4,6 +4,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <array>
 #include <chrono>
@@ -65,15 +66,25 @@ class LinuxMemoryUnderTest final : public MemoryUnderTest {
   }
   void let_time_pass() override { vm_.take_messages(kAWhileMs); }
 
-  // Between the mapping of the frames and their write protection.
-  bool slip_in(int vcpu, PageIndex page, uint64_t value) override {
+  bool slip_in(Remapped::Kind kind, int vcpu, PageIndex page, uint64_t value) override {
     AgentHold hold(vm_.toucher().pid());
     if (!hold.holds()) return false;
     vm_.memory().flush_remaps();
-    hold.go_on_until_ioctl(UFFDIO_WRITEPROTECT);
+    if (kind == Remapped::Kind::kShare) {
+      hold.go_on_until_ioctl(UFFDIO_WRITEPROTECT);
+    } else {
+      hold.go_on_until(SYS_mmap);
+    }
     begin_write(vcpu, page, value);
-    require(ends(vcpu), "the write before the protection sleeps");
+    // The agent waits until it wrote, or sleeps.
+    std::array<pollfd, 2> watch{
+        {{vm_.toucher().output(), POLLIN, 0}, {vm_.memory().fault_fd(), POLLIN, 0}}};
+    require(::poll(watch.data(), watch.size(), kSoonMs) > 0, "neither written nor asleep");
     return true;
+  }
+  void lose_requests() override {
+    vm_.memory().flush_remaps();
+    vm_.reconnect();
   }
 
  private:

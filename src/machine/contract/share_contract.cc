@@ -333,10 +333,10 @@ TEST_F(ShareContract, AWriteThatSlipsInIsReportedAndStaysPrivate) {
   const PageRun run{PageIndex(10), 3};
   prepare(run, FrameIndex(5), 100);
   ask_share(run, FrameIndex(5));
-  if (!machine_->slip_in(0, PageIndex(11), 7)) {
-    expect_end(Kind::kShare, run);
+  if (!machine_->slip_in(Kind::kShare, 0, PageIndex(11), 7)) {
     GTEST_SKIP() << "this machine cannot be made to let a write slip in";
   }
+  ASSERT_TRUE(machine_->ends(0));
   const Remapped end = next_end();
   EXPECT_TRUE(end.done);
   EXPECT_EQ(end.written, 0b010u);
@@ -347,6 +347,48 @@ TEST_F(ShareContract, AWriteThatSlipsInIsReportedAndStaysPrivate) {
   go_home(run);
   EXPECT_EQ(peek(PageIndex(11)), 8u);
   EXPECT_EQ(peek(PageIndex(12)), 102u);
+}
+
+TEST_F(ShareContract, AWriteDuringTheHomeComingIsNotLost) {
+  const PageRun run{PageIndex(10), GuestMemory::kRemapPagesMax};
+  prepare_and_share(run, FrameIndex(5), 100);
+  write_sealed(PageIndex(11), 7);
+  ask_home(run);
+  if (!machine_->slip_in(Kind::kHome, 0, PageIndex(11), 8)) {
+    GTEST_SKIP() << "this machine cannot be made to let a write slip in";
+  }
+  expect_end(Kind::kHome, run);
+  ASSERT_EQ(memory().unseal(run), MemoryResult::kOk);
+  ASSERT_TRUE(machine_->ends(0));
+  EXPECT_EQ(peek(PageIndex(11)), 8u);
+  EXPECT_EQ(peek(PageIndex(12)), 102u);
+}
+
+TEST_F(ShareContract, ALossOfRequestsIsToldOnceAndHomeSettlesThem) {
+  const PageRun a{PageIndex(10), 3};
+  const PageRun b{PageIndex(110), GuestMemory::kRemapPagesMax};
+  prepare(a, FrameIndex(0), 100);
+  prepare(b, FrameIndex(10), 200);
+  ask_share(a, FrameIndex(0));
+  ask_share(b, FrameIndex(10));
+  machine_->lose_requests();
+  bool told = memory().remaps_lost();
+  for (int i = 0; i < 200 && !told; ++i) {
+    machine_->let_time_pass();
+    told = memory().remaps_lost();
+  }
+  ASSERT_TRUE(told);
+  EXPECT_FALSE(memory().remaps_lost());
+  Remapped end;
+  EXPECT_FALSE(memory().poll_remapped(end));
+  for (uint32_t i = 0; i < b.count; ++i) expect_read(0, b.first + i, 200 + i);
+  go_home(a);
+  go_home(b);
+  for (uint32_t i = 0; i < b.count; ++i) EXPECT_EQ(peek(b.first + i), 200u + i);
+  write(0, PageIndex(11), 7);
+  EXPECT_EQ(peek(PageIndex(11)), 7u);
+  pool().release({FrameIndex(0), 74});
+  expect_read(0, PageIndex(12), 102);
 }
 
 }  // namespace

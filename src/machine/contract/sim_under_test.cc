@@ -45,15 +45,20 @@ class SimMemoryUnderTest final : public MemoryUnderTest {
   }
   void let_time_pass() override { world_.advance(kMillisecond); }
   SharePool* pool() override { return shares_ ? &pool_ : nullptr; }
-  bool slip_in(int vcpu, PageIndex page, uint64_t value) override {
-    for (int us = 0; us < 1000 && !memory_.away(page); ++us) {
+  bool slip_in(Remapped::Kind kind, int vcpu, PageIndex page, uint64_t value) override {
+    // Its own frame is freed after the share, and there again from the copy on.
+    const bool home = kind == Remapped::Kind::kHome;
+    const auto between = [&] { return memory_.away(page) && (!home || memory_.present(page)); };
+    for (int us = 0; us < 1000 && !between(); ++us) {
       world_.advance(kMicrosecond);
       memory_.step_remaps();
     }
+    BALLAST_CHECK(between());
     begin_write(vcpu, page, value);
     step();
-    return !access_[vcpu].open;
+    return true;
   }
+  void lose_requests() override { memory_.lose_link(); }
 
  private:
   struct Access {

@@ -42,10 +42,14 @@ class MemoryUnderTest {
   virtual void let_time_pass() = 0;
 
   // For a VM from make_share_memory: the pool that it was admitted with.
-  virtual SharePool* pool() { return nullptr; }
-  // The vCPU writes between two steps of the VM's side, which was asked to share the page and has
-  // not ended it. False, and nothing was written: this machine cannot be made to.
-  virtual bool slip_in(int /*vcpu*/, PageIndex /*page*/, uint64_t /*value*/) { return false; }
+  virtual SharePool* pool() = 0;
+  // The vCPU starts to write between two steps of the VM's side, which was asked for a change of
+  // this kind: the page is mapped to its frame, but not write-protected yet; or it was copied to
+  // the RAM file, but not mapped there yet. False, and nothing started: this machine cannot be made
+  // to.
+  virtual bool slip_in(Remapped::Kind kind, int vcpu, PageIndex page, uint64_t value) = 0;
+  // The VM's side connects anew; whether it did what it was asked for is anybody's guess.
+  virtual void lose_requests() = 0;
 };
 
 class SwapUnderTest {

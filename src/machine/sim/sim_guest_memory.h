@@ -78,6 +78,8 @@ class SimGuestMemory final : public GuestMemory {
   // The VM's side frees a frame. The caller sets the discard bit before and after.
   void release(PageIndex page);
   void set_discard_bit(PageIndex page);
+  // The VM's side connects anew: requests without an end are carried out, or not.
+  void lose_link();
   // One step of what was asked of the VM's side, if it is due. Every call here begins with one.
   void step_remaps();
 

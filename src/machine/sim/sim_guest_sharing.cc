@@ -140,13 +140,15 @@ void SimGuestMemory::step_remaps() {
   const auto next =
       std::find_if(remaps_.begin(), remaps_.end(), [](const Remap& remap) { return !remap.ended; });
   if (dead_ || next == remaps_.end() || next->due > world_.peek()) return;
-  if (!next->begun() && world_.chance(options_.lost_links)) {
-    drop_remaps(some_remaps());
-    remaps_lost_ = true;
-    link_back_ = world_.peek() + world_.random().between(0, 20) * kMillisecond;
-    return;
-  }
+  if (!next->begun() && world_.chance(options_.lost_links)) return lose_link();
   step(*next);
+}
+
+void SimGuestMemory::lose_link() {
+  if (remaps_.empty()) return;
+  drop_remaps(some_remaps());
+  remaps_lost_ = true;
+  link_back_ = world_.peek() + world_.random().between(0, 20) * kMillisecond;
 }
 
 void SimGuestMemory::step(Remap& remap) {
