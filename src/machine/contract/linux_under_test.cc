@@ -25,7 +25,6 @@ namespace {
 using agent_test::AgentHold;
 using agent_test::require;
 using agent_test::TestVm;
-using agent_test::Toucher;
 using linux_machine::MemfdStore;
 using linux_machine::SwapFile;
 
