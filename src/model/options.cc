@@ -6,6 +6,8 @@
 #include <functional>
 #include <vector>
 
+#include "base/near_miss.h"
+
 namespace ballast {
 
 namespace {
@@ -132,11 +134,10 @@ Result<const OptionInfo*> find_option(std::string_view name) {
   if (name == "Mem.MinFreePct") name = "Mem.MemMinFreePct";  // both are in use among operators
   const auto* found = std::ranges::find(kInfo, name, &OptionInfo::name);
   if (found != std::end(kInfo)) return found;
-  std::string known;
-  for (const OptionInfo& info : kInfo) {
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
-  }
-  return Error{fmt::format("unknown option '{}'; known are {}", name.substr(0, 40), known)};
+  std::vector<std::string_view> known;
+  for (const OptionInfo& info : kInfo) known.push_back(info.name);
+  return Error{fmt::format("unknown option '{}'{}; known are {}", name.substr(0, 40),
+                           did_you_mean(name, known), fmt::join(known, ", "))};
 }
 
 Status set_option(Options& options, std::string_view name, std::string_view value) {
