@@ -95,7 +95,9 @@ class Commands : public ::testing::Test {
       server_->add_pollfds(polled);
       (void)poll(polled.data(), polled.size(), 5);
       server_->handle(
-          polled, [&](const json& request) { return proto::answer(request, service_); }, 0);
+          polled,
+          [&](const json& request, const proto::Peer&) { return proto::answer(request, service_); },
+          0);
     }
   }
 

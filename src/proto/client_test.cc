@@ -59,7 +59,7 @@ class Client : public ::testing::Test {
 };
 
 TEST_F(Client, GetsTheAnswer) {
-  const Daemon daemon(directory_.path(), [](const json& request) {
+  const Daemon daemon(directory_.path(), [](const json& request, const Peer&) {
     return json{{"ok", true}, {"asked", request["op"]}, {"big", std::string(3u << 20, 'x')}};
   });
   const auto reply = call(directory_.path(), {{"op", "ls"}});
@@ -69,7 +69,8 @@ TEST_F(Client, GetsTheAnswer) {
 }
 
 TEST_F(Client, PassesTheDaemonsErrorOn) {
-  const Daemon daemon(directory_.path(), [](const json&) { return error_answer("no such VM"); });
+  const Daemon daemon(directory_.path(),
+                      [](const json&, const Peer&) { return error_answer("no such VM"); });
   const auto reply = call(directory_.path(), {{"op", "show"}});
   ASSERT_FALSE(reply);
   EXPECT_EQ(reply.error().message, "no such VM");
@@ -98,7 +99,7 @@ TEST_F(Client, GivesUpOnASilentDaemon) {
 }
 
 TEST_F(Client, IsNotFooledByOthers) {
-  const Daemon daemon(directory_.path(), [](const json&) { return json("hello"); });
+  const Daemon daemon(directory_.path(), [](const json&, const Peer&) { return json("hello"); });
   EXPECT_THAT(error_of(), HasSubstr("is no ballastd"));
 }
 

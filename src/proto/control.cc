@@ -184,22 +184,35 @@ json answer_options(const json& request, const ControlService& service) {
   return reply;
 }
 
+bool looks(const json&) { return false; }
+bool changes(const json&) { return true; }
+bool changes_with_value(const json& request) { return request.contains("value"); }
+
 struct Operation {
   std::string_view name;
   json (*answer)(const json& request, const ControlService& service);
+  bool (*changes)(const json& request);
 };
 
 constexpr Operation kOperations[] = {
-    {"version", answer_version},     {"ls", answer_ls},         {"show", answer_show},
-    {"host", answer_host},           {"events", answer_events}, {"resume", answer_resume},
-    {"reclaim", answer_reclaim},     {"admit", answer_admit},   {"reserve", answer_reserve},
-    {"unreserve", answer_unreserve}, {"set", answer_set},       {"whatif", answer_whatif},
-    {"options", answer_options},
+    {"version", answer_version, looks},
+    {"ls", answer_ls, looks},
+    {"show", answer_show, looks},
+    {"host", answer_host, looks},
+    {"events", answer_events, looks},
+    {"resume", answer_resume, changes},
+    {"reclaim", answer_reclaim, changes},
+    {"admit", answer_admit, looks},
+    {"reserve", answer_reserve, changes},
+    {"unreserve", answer_unreserve, changes},
+    {"set", answer_set, changes},
+    {"whatif", answer_whatif, looks},
+    {"options", answer_options, changes_with_value},
 };
 
 }  // namespace
 
-json answer(const json& request, const ControlService& service) {
+json answer(const json& request, const ControlService& service, Access access) {
   if (!request.is_object()) {
     return error_answer(R"(a request is one object on one line, such as {"op":"ls"})");
   }
@@ -207,7 +220,15 @@ json answer(const json& request, const ControlService& service) {
   if (!op) return error_answer(op.error().message);
   std::string known;
   for (const Operation& operation : kOperations) {
-    if (operation.name == *op) return operation.answer(request, service);
+    if (operation.name == *op) {
+      if (access == Access::kChange || !operation.changes(request)) {
+        return operation.answer(request, service);
+      }
+      return error_answer(
+          fmt::format("{} changes something, and you may only look; ask as root, for example "
+                      "with sudo",
+                      in_quotes(*op)));
+    }
     known += fmt::format("{}{}", known.empty() ? "" : ", ", operation.name);
   }
   return error_answer(fmt::format("unknown op {}; known are {}", in_quotes(*op), known));

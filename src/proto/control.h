@@ -39,6 +39,8 @@
 //
 // SPEC, CHANGE and POWER-ON: control_requests.h.
 //
+// Who may only look is refused set, reclaim, resume, reserve, unreserve, and options with a value.
+//
 // Requests come from outside: whatever is wrong with one is said in its answer. Nothing here throws
 // or blocks.
 #pragma once
@@ -84,9 +86,12 @@ struct ControlService {
   std::function<Result<std::string>(std::string_view name, std::string_view value)> set_option;
 };
 
+enum class Access { kLook, kChange };  // kChange: both
+
 // The answer to one request. A function that the service lacks makes its ops answer "not
 // supported".
-nlohmann::json answer(const nlohmann::json& request, const ControlService& service);
+nlohmann::json answer(const nlohmann::json& request, const ControlService& service,
+                      Access access = Access::kChange);
 
 nlohmann::json error_answer(std::string_view message);
 

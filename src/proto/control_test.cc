@@ -125,6 +125,28 @@ TEST_F(Control, WrongRequestsAreExplained) {
   EXPECT_THAT(error_of(R"({"op":"events","since":"now"})"), HasSubstr("\"since\""));
 }
 
+TEST_F(Control, WhoMayOnlyLookChangesNothing) {
+  const auto look = [&](const char* text) {
+    return answer(json::parse(text), service_, Access::kLook);
+  };
+  for (const char* text :
+       {R"({"op":"version"})", R"({"op":"ls"})", R"({"op":"show","vm":"web1"})", R"({"op":"host"})",
+        R"({"op":"events"})", R"({"op":"admit","name":"db","memory_bytes":1048576})"}) {
+    EXPECT_EQ(look(text)["ok"], true) << text;
+  }
+  for (const char* text :
+       {R"({"op":"set","vm":"web1","shares":"high"})", R"({"op":"resume","vm":"web1"})",
+        R"({"op":"reclaim","vm":"web1","bytes":4096})", R"({"op":"unreserve","name":"db"})",
+        R"({"op":"reserve","name":"db","memory_bytes":4096,"seconds":9})",
+        R"({"op":"options","name":"Mem.IdleTax","value":"50"})",
+        R"({"op":"options","value":null})"}) {
+    EXPECT_THAT(look(text).value("error", ""), HasSubstr("may only look")) << text;
+  }
+  EXPECT_EQ(resumed_, "");
+  EXPECT_THAT(look(R"({"op":"options"})").value("error", ""), HasSubstr("does not support"));
+  EXPECT_THAT(look(R"({"op":"nonsense"})").value("error", ""), HasSubstr("unknown op"));
+}
+
 TEST_F(Control, HostileNamesComeBackShortAndHarmless) {
   const std::string name = "\x1b[2J" + std::string(5000, 'x');
   const json reply = answer({{"op", "show"}, {"vm", name}}, service_);

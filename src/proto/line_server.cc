@@ -73,10 +73,18 @@ Status bind_and_listen(int fd, const std::string& path, const sockaddr_un& addre
   return Done{};
 }
 
+// Nobody in particular, where the kernel does not say.
+Peer peer_of(int socket) {
+  ucred credentials{};
+  socklen_t length = sizeof credentials;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return {};
+  return {credentials.uid};
+}
+
 }  // namespace
 
 struct LineServer::Client {
-  Client(int socket, Nanoseconds ends_at) : fd(socket), deadline(ends_at) {}
+  Client(int socket, Nanoseconds ends_at) : fd(socket), peer(peer_of(socket)), deadline(ends_at) {}
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
   ~Client() { close(fd); }
@@ -85,6 +93,7 @@ struct LineServer::Client {
   bool has_line() const { return input.find('\n') != std::string::npos; }
 
   const int fd;
+  const Peer peer;
   Nanoseconds deadline;  // closed then, unless bytes move before
   std::string input;
   std::string output;
@@ -243,7 +252,7 @@ void LineServer::serve_line(Client& client, size_t length, const Handler& handle
   client.input.erase(0, length + 1);
   // Whatever slips out of a handler must not take the daemon along.
   try {
-    queue_answer(client, handler(request));
+    queue_answer(client, handler(request, client.peer));
   } catch (const std::exception& problem) {
     queue_answer(client, error_answer(fmt::format("internal error: {}", problem.what())));
   }

@@ -36,10 +36,15 @@ struct LineServerLimits {
   Nanoseconds idle = 60 * kSecond;        // without a byte in either direction
 };
 
+// Who is at the other end, as the kernel noted it at connect().
+struct Peer {
+  uid_t uid = static_cast<uid_t>(-1);
+};
+
 class LineServer {
  public:
   // Gets what one line parsed to (always valid JSON, not always an object), returns the answer.
-  using Handler = std::function<nlohmann::json(const nlohmann::json& request)>;
+  using Handler = std::function<nlohmann::json(const nlohmann::json& request, const Peer& peer)>;
 
   static Result<std::unique_ptr<LineServer>> listen(const std::string& path,
                                                     LineServerLimits limits = {});

@@ -43,7 +43,9 @@ class LineServerTest : public ::testing::Test {
   TestDirectory directory_;
   const std::string path_ = directory_.path() + "/control.sock";
   std::unique_ptr<LineServer> server_;
-  LineServer::Handler handler_ = [](const json& request) { return json{{"echo", request}}; };
+  LineServer::Handler handler_ = [](const json& request, const Peer&) {
+    return json{{"echo", request}};
+  };
 };
 
 TEST_F(LineServerTest, AnswersEachLineInOrder) {
@@ -57,6 +59,15 @@ TEST_F(LineServerTest, AnswersEachLineInOrder) {
   turn();
   EXPECT_EQ(client.take(), "{\"echo\":{\"a\":3}}\n");
   EXPECT_FALSE(client.is_closed());
+}
+
+TEST_F(LineServerTest, TheHandlerLearnsWhoAsks) {
+  start();
+  handler_ = [](const json&, const Peer& peer) { return json(peer.uid); };
+  TestClient client(path_);
+  client.send("1\n");
+  turn();
+  EXPECT_EQ(client.take(), std::to_string(getuid()) + "\n");
 }
 
 TEST_F(LineServerTest, ManyLinesAtOnceAreAllAnswered) {
@@ -122,7 +133,7 @@ TEST_F(LineServerTest, LineTooLongIsRefusedBeforeItEnds) {
 
 TEST_F(LineServerTest, DeepNestingIsNoStackOverflow) {
   start();
-  handler_ = [](const json& request) { return json{{"array", request.is_array()}}; };
+  handler_ = [](const json& request, const Peer&) { return json{{"array", request.is_array()}}; };
   TestClient client(path_);
   client.send(std::string(30000, '[') + std::string(30000, ']') + "\n");
   turn();
@@ -197,7 +208,7 @@ TEST_F(LineServerTest, GarbageThatNeverEndsIsCutOff) {
 TEST_F(LineServerTest, UnreadAnswersStopTheReadingAndTheMemory) {
   start();
   int served = 0;
-  handler_ = [&](const json&) {
+  handler_ = [&](const json&, const Peer&) {
     ++served;
     return json(std::string(size_t{1} << 20, 'x'));
   };
@@ -217,7 +228,7 @@ TEST_F(LineServerTest, UnreadAnswersStopTheReadingAndTheMemory) {
 
 TEST_F(LineServerTest, AnswerTooLongBecomesAnError) {
   start({.answer_bytes = 1000});
-  handler_ = [](const json&) { return json(std::string(1000, 'x')); };
+  handler_ = [](const json&, const Peer&) { return json(std::string(1000, 'x')); };
   TestClient client(path_);
   client.send("1\n");
   turn();
@@ -227,7 +238,7 @@ TEST_F(LineServerTest, AnswerTooLongBecomesAnError) {
 
 TEST_F(LineServerTest, HandlerThatThrowsIsAnInternalError) {
   start();
-  handler_ = [](const json&) -> json { throw std::runtime_error("oops"); };
+  handler_ = [](const json&, const Peer&) -> json { throw std::runtime_error("oops"); };
   TestClient client(path_);
   client.send("1\n");
   turn();
@@ -236,7 +247,7 @@ TEST_F(LineServerTest, HandlerThatThrowsIsAnInternalError) {
 
 TEST_F(LineServerTest, ClientThatVanishesLeavesNothing) {
   start();
-  handler_ = [](const json&) { return json(std::string(size_t{4} << 20, 'x')); };
+  handler_ = [](const json&, const Peer&) { return json(std::string(size_t{4} << 20, 'x')); };
   {
     TestClient client(path_);
     client.send("1\n1\n");
