@@ -2,76 +2,72 @@
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
 
 #include "base/units.h"
+#include "proto/run_dir.h"
 
 namespace ballast::daemon {
 
 namespace {
 
-Error at(const std::string& path, const toml::node& node, const std::string& message) {
-  return Error{fmt::format("{}:{}: {}", path, node.source().begin.line, message)};
-}
+constexpr const char* kAuto = "auto";
 
-Status read_string(const std::string& path, const toml::node& node, const char* key,
-                   std::string& into) {
-  const auto value = node.value<std::string>();
-  if (!node.is_string() || value->empty())
-    return at(path, node, fmt::format("{} must be a text", key));
-  into = *value;
+template <std::string Config::*Member>
+Status set_text(Config& config, const std::string& text) {
+  if (text.empty()) return Error{"must not be empty"};
+  config.*Member = text;
   return Done{};
 }
 
-// A value as the text that an operator would have typed.
-Result<std::string> as_text(const std::string& path, const toml::node& node, std::string_view key) {
-  if (node.is_string()) return *node.value<std::string>();
-  if (node.is_integer()) return std::to_string(*node.value<int64_t>());
-  if (node.is_boolean()) return std::string(*node.value<bool>() ? "1" : "0");
-  return at(path, node, fmt::format("{} must be a text or a number", key));
+template <std::string Config::*Member>
+std::string get_text(const Config& config) {
+  return config.*Member;
 }
 
-Status read_options(const std::string& path, const toml::node& node, Options& options) {
-  if (!node.is_table()) return at(path, node, "options must be a table");
-  for (const auto& [key, value] : *node.as_table()) {
-    BALLAST_TRY(const std::string text, as_text(path, value, key.str()));
-    if (const auto status = set_option(options, key.str(), text); !status) {
-      return at(path, value, status.error().message);
-    }
+Status set_memory(Config& config, const std::string& text) {
+  if (text == kAuto) {
+    config.memory_bytes = 0;
+    return Done{};
   }
+  BALLAST_TRY(const uint64_t bytes, parse_size(text));
+  if (bytes == 0) return Error{"0 leaves nothing for VMs; write for example 48G, or auto"};
+  config.memory_bytes = bytes;
   return Done{};
 }
 
-Status read_key(const std::string& path, std::string_view key, const toml::node& node,
-                Config& config) {
-  if (key == "memory") {
-    BALLAST_TRY(const std::string text, as_text(path, node, key));
-    const auto bytes = parse_size(text);
-    if (!bytes) return at(path, node, "memory: " + bytes.error().message);
-    config.memory_bytes = *bytes;
-    return Done{};
-  }
-  if (key == "run_dir") return read_string(path, node, "run_dir", config.run_dir);
-  if (key == "swap_dir") return read_string(path, node, "swap_dir", config.swap_dir);
-  if (key == "state_dir") return read_string(path, node, "state_dir", config.state_dir);
-  if (key == "options") return read_options(path, node, config.options);
-  if (key == "log_level") {
-    BALLAST_TRY(const std::string text, as_text(path, node, key));
-    const auto level = parse_log_level(text);
-    if (!level) return at(path, node, level.error().message);
-    config.log_level = *level;
-    return Done{};
-  }
-  return at(
-      path, node,
-      fmt::format("unknown key '{}'; known are memory, run_dir, swap_dir, state_dir, log_level and "
-                  "[options]",
-                  key));
+std::string get_memory(const Config& config) {
+  return config.memory_bytes == 0 ? kAuto : std::to_string(config.memory_bytes);
 }
+
+Status set_log_level(Config& config, const std::string& text) {
+  BALLAST_TRY(config.log_level, parse_log_level(text));
+  return Done{};
+}
+
+std::string get_log_level(const Config& config) {
+  switch (config.log_level) {
+    case machine::Severity::kInfo:
+      return "info";
+    case machine::Severity::kWarning:
+      return "warning";
+    case machine::Severity::kError:
+      return "error";
+  }
+  return "error";
+}
+
+constexpr ConfigKey kKeys[] = {
+    {"memory", Change::kRestart, set_memory, get_memory},
+    {"run_dir", Change::kRestart, set_text<&Config::run_dir>, get_text<&Config::run_dir>},
+    {"swap_dir", Change::kRestart, set_text<&Config::swap_dir>, get_text<&Config::swap_dir>},
+    {"state_dir", Change::kRestart, set_text<&Config::state_dir>, get_text<&Config::state_dir>},
+    {"group", Change::kRestart, set_text<&Config::group>, get_text<&Config::group>},
+    {"log_level", Change::kLive, set_log_level, get_log_level},
+};
 
 }  // namespace
+
+std::span<const ConfigKey> config_keys() { return kKeys; }
 
 Result<machine::Severity> parse_log_level(const std::string& text) {
   if (text == "info") return machine::Severity::kInfo;
@@ -80,18 +76,11 @@ Result<machine::Severity> parse_log_level(const std::string& text) {
   return Error{fmt::format("'{}' is not a log level; info, warning or error is needed", text)};
 }
 
-Status read_config_file(const std::string& path, Config& config) {
-  std::ifstream file(path);
-  if (!file) return system_error("configuration file " + path);
-  std::stringstream text;
-  text << file.rdbuf();
-  const auto parsed = toml::parse(text.str(), path);
-  if (!parsed) {
-    return Error{fmt::format("{}:{}: {}", path, parsed.error().source().begin.line,
-                             parsed.error().description())};
-  }
-  for (const auto& [key, node] : parsed.table()) {
-    BALLAST_TRY_STATUS(read_key(path, key.str(), node, config));
+Status fill_defaults(Config& config) {
+  if (config.run_dir.empty()) config.run_dir = proto::default_run_dir();
+  if (config.state_dir.empty()) config.state_dir = config.swap_dir;
+  if (config.memory_bytes == 0) {
+    BALLAST_TRY(config.memory_bytes, default_budget_bytes());
   }
   return Done{};
 }

@@ -13,6 +13,7 @@
 #include <set>
 #include <thread>
 
+#include "daemon/access.h"
 #include "daemon/monitor_sockets.h"
 #include "machine/linux/map_count.h"
 #include "proto/run_dir.h"
@@ -77,8 +78,9 @@ void drain(int event_fd) {
 
 }  // namespace
 
-Daemon::Daemon(Config config)
+Daemon::Daemon(Config config, Reread reread)
     : config_(std::move(config)),
+      reread_(std::move(reread)),
       log_(config_.log_level),
       saved_options_(config_.state_dir),
       saved_allocations_(config_.run_dir),
@@ -96,8 +98,8 @@ Daemon::~Daemon() {
   if (agent_listener_.valid()) unlink(proto::agent_socket_path(config_.run_dir).c_str());
 }
 
-Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
-  std::unique_ptr<Daemon> daemon(new Daemon(config));
+Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config, Reread reread) {
+  std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(reread)));
   Options options = config.options;
   BALLAST_TRY_STATUS(daemon->saved_options_.load(options));
   BALLAST_TRY(daemon->host_, engine::Host::create(config.memory_bytes, kOwnBytes, options,
@@ -149,7 +151,9 @@ Status Daemon::open_run_dir() {
   if (problem)
     return Error{fmt::format("run directory {}: {}", config_.run_dir, problem.message())};
   BALLAST_TRY(lock_file_, take_lock(proto::lock_path(config_.run_dir)));
-  BALLAST_TRY(control_, proto::LineServer::listen(proto::control_socket_path(config_.run_dir)));
+  const std::string control_path = proto::control_socket_path(config_.run_dir);
+  BALLAST_TRY(control_, proto::LineServer::listen(control_path));
+  BALLAST_TRY_STATUS(open_to_group(control_path, config_.group));
 
   // The lock is ours, so a socket file that is left here is a dead daemon's.
   const std::string path = proto::agent_socket_path(config_.run_dir);
@@ -171,6 +175,7 @@ Status Daemon::open_signals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   // Blocked here, before any worker starts, so that only the signalfd gets them.
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -184,7 +189,13 @@ void Daemon::ring_bell() const {
 }
 
 void Daemon::run() {
-  while (!stopping_) poll_once();
+  tell_service_manager();
+  service_manager_.ready();
+  while (!stopping_) {
+    poll_once();
+    service_manager_.alive(clock_.now());
+  }
+  service_manager_.stopping();
   log_.add(machine::Severity::kInfo, "", "host.stopping",
            fmt::format("stopping; {} VMs sleep at their next fault until a ballastd is back",
                        vms_.size()));
@@ -218,7 +229,10 @@ void Daemon::poll_once() {
   std::erase_if(arrivals_, [](const Arrival& arrival) { return arrival.over; });
   if (fds[2].revents != 0) accept_agents();
   control_->handle(
-      fds, [this](const nlohmann::json& request) { return proto::answer(request, service()); },
+      fds,
+      [this](const nlohmann::json& request, const proto::Peer& peer) {
+        return proto::answer(request, service(), access_of(peer));
+      },
       clock_.now());
   serve_balloons(std::span(fds).subspan(balloons_at, balloons));
   bury_the_dead();
@@ -230,6 +244,7 @@ void Daemon::poll_once() {
 int Daemon::poll_timeout() const {
   const Nanoseconds now = clock_.now();
   Nanoseconds wake = now + (vms_.empty() ? 2 * kSecond : kSecond);
+  wake = std::min(wake, service_manager_.wake_at());
   const bool often = !arrivals_.empty() || members_->absent() > 0 || host_->short_of_memory();
   if (often) wake = std::min(wake, now + 100 * kMillisecond);
   if (!vms_.empty()) wake = std::min(wake, ticked_ + host_->tick_period());
@@ -254,8 +269,11 @@ void Daemon::serve_balloons(std::span<const pollfd> polled) {
 
 void Daemon::take_signals() {
   signalfd_siginfo signal{};
-  while (read(signals_.get(), &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal)))
-    stopping_ = true;
+  bool asked_to_reload = false;
+  while (read(signals_.get(), &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal))) {
+    (signal.ssi_signo == SIGHUP ? asked_to_reload : stopping_) = true;
+  }
+  if (asked_to_reload && !stopping_) reload();
 }
 
 void Daemon::bury_the_dead() {
@@ -291,6 +309,7 @@ void Daemon::sweep() {
 void Daemon::tick() {
   ticked_ = clock_.now();
   host_->tick();
+  tell_service_manager();
   for (auto& [name, vm] : vms_) {
     if (vm->pager().wants_to_move()) vm->ring();
     vm->note_paging();

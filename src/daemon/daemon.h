@@ -2,6 +2,7 @@
 // faults are served by that VM's worker (served_vm.h) and never wait for this thread.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include "daemon/members.h"
 #include "daemon/saved_settings.h"
 #include "daemon/served_vm.h"
+#include "daemon/service_manager.h"
 #include "daemon/share_groups.h"
 #include "engine/host.h"
 #include "machine/linux/attach.h"
@@ -25,15 +27,17 @@ namespace ballast::daemon {
 
 class Daemon {
  public:
+  // Reads the configuration anew, as it was read for start().
+  using Reread = std::function<Result<Config>()>;
   // Takes the run directory's lock and its sockets, checks the swap directory. Errors say what to
-  // do.
-  static Result<std::unique_ptr<Daemon>> start(const Config& config);
+  // do. `config`: with its defaults filled in.
+  static Result<std::unique_ptr<Daemon>> start(const Config& config, Reread reread);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Serves until SIGTERM or SIGINT. The guests live on: they sleep at their next fault until a
-  // daemon is back.
+  // Serves until SIGTERM or SIGINT; SIGHUP reads the configuration anew. The guests live on: they
+  // sleep at their next fault until a daemon is back.
   void run();
 
  private:
@@ -47,7 +51,7 @@ class Daemon {
     bool over = false;
   };
 
-  explicit Daemon(Config config);
+  Daemon(Config config, Reread reread);
   Status open_run_dir();
   Status open_signals();
   Status check_swap_dir();
@@ -83,8 +87,15 @@ class Daemon {
   Status set(const std::string& vm, const VmChange& change);
   Status set_allocation(const std::string& vm, const AllocationChange& change);
   Result<std::string> set_option(std::string_view name, std::string_view value);
+  void tell_vms_options();
+  // daemon_reload.cc: what the files say now takes effect as far as it can; all of it or nothing.
+  void reload();
+  Status reload_config();
+  void tell_service_manager();
 
-  const Config config_;
+  Config config_;  // changed by reload() alone
+  const Reread reread_;
+  ServiceManager service_manager_;
   EventLog log_;
   linux_machine::MonotonicClock clock_;
   SavedOptions saved_options_;

@@ -59,13 +59,17 @@ Status Daemon::set_allocation(const std::string& vm, const AllocationChange& cha
   return Done{};
 }
 
-Result<std::string> Daemon::set_option(std::string_view name, std::string_view value) {
-  BALLAST_TRY_STATUS(host_->set_option(name, value));
-  log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
+void Daemon::tell_vms_options() {
   for (auto& [vm, served] : vms_) {
     served->post([options = host_->options()](ServedVm& one) { one.pager().set_options(options); });
   }
   tick();
+}
+
+Result<std::string> Daemon::set_option(std::string_view name, std::string_view value) {
+  BALLAST_TRY_STATUS(host_->set_option(name, value));
+  log_.add(machine::Severity::kInfo, "", "host.option", fmt::format("{} = {}", name, value));
+  tell_vms_options();
   const Status saved = saved_options_.save(name, value);
   return saved ? std::string() : saved.error().message;
 }

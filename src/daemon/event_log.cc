@@ -1,35 +1,13 @@
 #include "daemon/event_log.h"
 
-#include <fmt/chrono.h>
-
 #include <chrono>
-#include <cstdio>
 
 namespace ballast::daemon {
-
-namespace {
-
-const char* name_of(machine::Severity severity) {
-  switch (severity) {
-    case machine::Severity::kInfo:
-      return "info";
-    case machine::Severity::kWarning:
-      return "warning";
-    case machine::Severity::kError:
-      return "error";
-  }
-  return "error";
-}
-
-}  // namespace
 
 void EventLog::add(machine::Severity severity, std::string vm, std::string kind,
                    std::string message) {
   const auto now = std::chrono::system_clock::now();
-  if (severity >= least_printed_) {
-    fmt::print(stderr, "{:%Y-%m-%d %H:%M:%S} {:7} {}{}{}\n", fmt::gmtime(now), name_of(severity),
-               vm, vm.empty() ? "" : ": ", message);
-  }
+  if (severity >= least_printed_.load()) output_.write({now, severity, vm, kind, message});
   Event event;
   event.unix_ms = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count());

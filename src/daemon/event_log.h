@@ -1,12 +1,14 @@
-// EventLog: what happened, for `ballast events` and the log on stderr. Keeps the newest 4096. Any
+// EventLog: what happened, for `ballast events` and the log. Keeps the newest 4096. Any
 // thread.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "daemon/log_output.h"
 #include "machine/vm_control.h"
 #include "model/report.h"
 
@@ -16,6 +18,7 @@ class EventLog {
  public:
   explicit EventLog(machine::Severity least_printed) : least_printed_(least_printed) {}
 
+  void set_least_printed(machine::Severity least) { least_printed_ = least; }
   // `vm` is empty for events of the host.
   void add(machine::Severity severity, std::string vm, std::string kind, std::string message);
   auto sink() {
@@ -30,7 +33,8 @@ class EventLog {
 
  private:
   static constexpr size_t kKept = 4096;
-  const machine::Severity least_printed_;
+  const LogOutput output_;
+  std::atomic<machine::Severity> least_printed_;
   mutable std::mutex lock_;  // guards the two below; never held while printing
   std::deque<Event> events_;
   uint64_t last_ = 0;

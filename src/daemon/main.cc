@@ -2,11 +2,13 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include "daemon/config.h"
 #include "daemon/daemon.h"
-#include "proto/run_dir.h"
+#include "daemon/saved_settings.h"
 
 namespace {
 
@@ -17,35 +19,55 @@ struct CommandLine {
   std::string run_dir;
   std::string swap_dir;
   std::string state_dir;
-  std::string config;
+  std::string config = ballast::daemon::kConfigDirectory;
   std::string log_level;
 };
 
-ballast::Result<Config> config_from(const CommandLine& line) {
+// The files that were read are added to `files`, if it is given.
+ballast::Result<Config> config_from(const CommandLine& line,
+                                    std::vector<std::string>* files = nullptr) {
   Config config;
-  config.run_dir = ballast::proto::default_run_dir();
-  if (!line.config.empty()) {
-    BALLAST_TRY_STATUS(read_config_file(line.config, config));
+  auto read = ballast::daemon::read_config(line.config, config);
+  if (!read) return read.error();
+  if (files != nullptr) *files = *std::move(read);
+  const std::pair<const char*, const std::string*> given[] = {{"memory", &line.memory},
+                                                              {"run_dir", &line.run_dir},
+                                                              {"swap_dir", &line.swap_dir},
+                                                              {"state_dir", &line.state_dir},
+                                                              {"log_level", &line.log_level}};
+  for (const auto& [name, text] : given) {
+    if (text->empty()) continue;
+    const auto key = std::ranges::find(ballast::daemon::config_keys(), std::string_view(name),
+                                       &ballast::daemon::ConfigKey::name);
+    BALLAST_TRY_STATUS(key->set(config, *text));
   }
-  if (!line.memory.empty()) {
-    BALLAST_TRY(config.memory_bytes, ballast::parse_size(line.memory));
-  }
-  if (!line.run_dir.empty()) config.run_dir = line.run_dir;
-  if (!line.swap_dir.empty()) config.swap_dir = line.swap_dir;
-  if (!line.state_dir.empty()) config.state_dir = line.state_dir;
-  if (config.state_dir.empty()) config.state_dir = config.swap_dir;
-  if (!line.log_level.empty()) {
-    BALLAST_TRY(config.log_level, ballast::daemon::parse_log_level(line.log_level));
-  }
-  if (config.memory_bytes == 0) {
-    BALLAST_TRY(config.memory_bytes, ballast::daemon::default_budget_bytes());
-  }
+  BALLAST_TRY_STATUS(fill_defaults(config));
   return config;
 }
 
+// There may be several errors, each on its line.
 int fail(const ballast::Error& error) {
-  fmt::print(stderr, "ballastd: {}\n", error.message);
+  std::istringstream lines(error.message);
+  for (std::string line; std::getline(lines, line);) fmt::print(stderr, "ballastd: {}\n", line);
   return 1;
+}
+
+int check_config(const CommandLine& line) {
+  std::vector<std::string> files;
+  const auto config = config_from(line, &files);
+  if (!config) return fail(config.error());
+  ballast::daemon::SavedOptions saved(config->state_dir);
+  ballast::Options options = config->options;
+  if (const auto status = saved.load(options); !status) return fail(status.error());
+  fmt::print("the configuration is good: {}\n",
+             files.empty() ? "no files, all defaults" : fmt::format("{}", fmt::join(files, ", ")));
+  for (const ballast::daemon::ConfigKey& key : ballast::daemon::config_keys()) {
+    fmt::print("{} = {}\n", key.name, key.get(*config));
+  }
+  for (const ballast::OptionInfo& option : ballast::all_options()) {
+    fmt::print("{} = {}\n", option.name, *get_option(options, option.name));
+  }
+  return 0;
 }
 
 }  // namespace
@@ -64,16 +86,23 @@ int main(int argc, char** argv) {
                  "directory on a disk for swap files (default: /var/lib/ballast/swap)");
   app.add_option("--state-dir", line.state_dir,
                  "directory for options set at run time (default: the swap directory)");
-  app.add_option("--config", line.config, "configuration file (TOML); the command line wins");
+  app.add_option("--config", line.config,
+                 "configuration file (TOML), or a directory with ballast.toml and conf.d/*.toml "
+                 "(default: /etc/ballast); the command line wins");
+  bool only_check = false;
+  app.add_flag(
+      "--check-config", only_check,
+      "read the configuration, print it or all that is wrong with it, and exit with 0 or 1");
   app.add_option("--log-level", line.log_level,
                  "least severity that is logged: info, warning, error");
   app.set_version_flag("--version", std::string("ballastd ") + BALLAST_VERSION);
   CLI11_PARSE(app, argc, argv);
 
+  if (only_check) return check_config(line);
   signal(SIGPIPE, SIG_IGN);
   const auto config = config_from(line);
   if (!config) return fail(config.error());
-  auto daemon = ballast::daemon::Daemon::start(*config);
+  auto daemon = ballast::daemon::Daemon::start(*config, [line] { return config_from(line); });
   if (!daemon) return fail(daemon.error());
   (*daemon)->run();
   return 0;

@@ -29,7 +29,7 @@ class SavedOptions {
   const std::string& path() const { return path_; }
 
  private:
-  const std::string path_;
+  std::string path_;
   std::map<std::string, std::string, std::less<>> set_;
 };
 

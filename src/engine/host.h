@@ -70,6 +70,7 @@ class Host {
   Nanoseconds tick_period() const;
   // True while the state or the policy ask workers to look whether they are above target.
   bool short_of_memory() const { return ledger_.free() < ledger_.stop_level(); }
+  HostState state() const { return state_; }  // as of the last tick
   HostReport report() const;
 
  private:
