@@ -10,6 +10,10 @@
 
 namespace ballast::agent {
 
+// Read out of the file by `ballast doctor`, and by strings(1).
+__attribute__((used, visibility("default"))) extern const char version_mark[] =
+    "libballast-agent version " BALLAST_VERSION;
+
 namespace {
 
 constinit Settings from_environment;

@@ -25,13 +25,6 @@ constexpr const char* kExamples =
     "  ballast host --json | jq .free_bytes\n"
     "'ballast COMMAND --help' tells more about each command.";
 
-// What CLI11 stores into before it is checked.
-struct Globals {
-  std::string run_dir;
-  bool json = false;
-  double interval_seconds = 0.5;
-};
-
 void add_globals(CLI::App& app, Globals& globals) {
   app.add_option("--run-dir", globals.run_dir,
                  "The daemon's directory (default: $BALLAST_RUN_DIR or /run/ballast)")
@@ -90,6 +83,15 @@ int explain(const CLI::App& app, const CLI::ParseError& error, bool has_separato
 
 }  // namespace
 
+void add_everything(CommandParser& parser, Globals& globals) {
+  parser.app.footer(kExamples);
+  parser.app.require_subcommand(1);
+  parser.app.fallthrough();  // inherited by the commands: global options may follow them
+  add_globals(parser.app, globals);
+  add_allocation_commands(parser);
+  add_asking_commands(parser);
+}
+
 std::variant<Arguments, int> parse_arguments(std::vector<std::string> words, std::ostream& out,
                                              std::ostream& err) {
   // Split here: what follows "--" is QEMU's and must not meet a parser that knows "ls" or "--json".
@@ -100,14 +102,9 @@ std::variant<Arguments, int> parse_arguments(std::vector<std::string> words, std
   words.erase(separator, words.end());
 
   CLI::App app(kAbout, "ballast");
-  app.footer(kExamples);
-  app.require_subcommand(1);
-  app.fallthrough();  // inherited by the commands: global options may follow them
   Globals globals;
-  add_globals(app, globals);
   CommandParser parser{app, {}};
-  add_allocation_commands(parser);
-  add_asking_commands(parser);
+  add_everything(parser, globals);
   if (words.empty()) {
     err << app.help();
     return kExitUsage;

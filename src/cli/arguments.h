@@ -57,12 +57,15 @@ struct ReclaimArguments {
 struct ResumeArguments {
   std::string vm;
 };
+struct DoctorArguments {
+  std::string swap_dir;  // empty: the configured one
+};
 struct VersionArguments {};
 
 using Command = std::variant<LsArguments, ShowArguments, WhyArguments, HostArguments,
                              EventsArguments, SetArguments, WhatIfArguments, OptionsArguments,
                              ReserveArguments, UnreserveArguments, ReclaimArguments,
-                             ResumeArguments, VersionArguments, RunArguments>;
+                             ResumeArguments, DoctorArguments, VersionArguments, RunArguments>;
 
 struct Arguments {
   std::string run_dir;

@@ -30,7 +30,7 @@ constexpr const char* kWhyAbout =
     "  ballast why web1 --json | jq .vm.bound";
 constexpr const char* kOptionsExamples =
     "A change takes effect at once, or for VMs that start from then on: the option says which.\n"
-    "To keep it, write it into the daemon's configuration file.\n"
+    "It is kept over restarts and wins over the configuration files.\n"
     "Examples:\n"
     "  ballast options                 all of them, with the default of those that differ\n"
     "  ballast options Mem.IdleTax     what it is, and what it may be\n"
@@ -106,6 +106,16 @@ void add_reclaim(CommandParser& parser) {
   };
 }
 
+void add_doctor(CommandParser& parser) {
+  CLI::App* command = parser.app.add_subcommand(
+      "doctor", "Look at this host and say what to mend; works without a daemon too");
+  const auto doctor = std::make_shared<DoctorArguments>();
+  command->add_option("--swap-dir", doctor->swap_dir, "Look at this one (default: as configured)")
+      ->type_name("DIR");
+  command->footer("The status is 1 when something fails, 0 when there are at most warnings.");
+  parser.finish["doctor"] = [doctor]() -> Result<Command> { return Command(*doctor); };
+}
+
 }  // namespace
 
 void add_asking_commands(CommandParser& parser) {
@@ -121,6 +131,7 @@ void add_asking_commands(CommandParser& parser) {
   add_reclaim(parser);
   add_command_of_vm<ResumeArguments>(parser, "resume",
                                      "Try a paused VM again, once the cause has been mended", "");
+  add_doctor(parser);
   add_plain_command<VersionArguments>(parser, "version",
                                       "Print the versions of this program and of the daemon", "");
 }

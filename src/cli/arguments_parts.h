@@ -20,9 +20,18 @@ struct CommandParser {
   std::map<std::string, Finish> finish;  // by the command's name
 };
 
+// What CLI11 stores into before it is checked.
+struct Globals {
+  std::string run_dir;
+  bool json = false;
+  double interval_seconds = 0.5;
+};
+
+// All commands and global options.
+void add_everything(CommandParser& parser, Globals& globals);
 // run, set, whatif, reserve, unreserve: whatever has an allocation.
 void add_allocation_commands(CommandParser& parser);
-// ls, show, why, host, events, options, reclaim, resume, version.
+// ls, show, why, host, events, options, reclaim, resume, doctor, version.
 void add_asking_commands(CommandParser& parser);
 
 }  // namespace ballast::cli

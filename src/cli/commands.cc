@@ -182,6 +182,7 @@ struct Executor {
     return print(unreserve(asked, arguments));
   }
   int operator()(const ReclaimArguments& asked) const { return print(reclaim(asked, arguments)); }
+  int operator()(const DoctorArguments& asked) const { return doctor(asked, arguments, output); }
   int operator()(const ResumeArguments& asked) const { return print(resume(asked, arguments)); }
   int operator()(const VersionArguments&) const { return print(version(arguments)); }
   int operator()(const EventsArguments& asked) const {

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "cli/arguments.h"
+#include "cli/commands.h"
 #include "cli/table.h"
 #include "model/report.h"
 
@@ -20,6 +21,9 @@ struct EventsPortion {
   uint64_t last = 0;  // the newest sequence the daemon has
 };
 Result<EventsPortion> ask_events(const Arguments& arguments, uint64_t since);
+
+// commands_doctor.cc: the program's exit status.
+int doctor(const DoctorArguments& asked, const Arguments& arguments, const Output& output);
 
 // commands_policy.cc: allocations, options, and what they lead to.
 Result<std::string> set(const SetArguments& asked, const Arguments& arguments);

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "cli/commands.h"
+#include "cli/complete.h"
 
 namespace {
 
@@ -24,8 +25,13 @@ ballast::cli::Style style_of_stdout() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto parsed = ballast::cli::parse_arguments(std::vector<std::string>(argv + 1, argv + argc),
-                                                    std::cout, std::cerr);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.front() == ballast::cli::kCompleteCommand) {
+    words.erase(words.begin());
+    ballast::cli::print_completions(words, std::cout);
+    return 0;
+  }
+  const auto parsed = ballast::cli::parse_arguments(std::move(words), std::cout, std::cerr);
   if (const int* status = std::get_if<int>(&parsed)) return *status;
   return ballast::cli::execute(std::get<ballast::cli::Arguments>(parsed),
                                {std::cout, std::cerr, style_of_stdout()});
