@@ -39,11 +39,20 @@ check_options() {
 }
 check_options ballastd.8 ballastd --help
 check_options ballast.1 ballast --help
-for command in run ls show why host events set whatif options reserve unreserve reclaim resume version; do
+for command in run ls show why host events set whatif options reserve unreserve reclaim resume doctor version; do
   check_options ballast.1 ballast "$command" --help
 done
 check_options ballast-qemu.1 ballast-qemu --ballast-help
 check_options ballast-sim.1 ballast-sim --help
+
+# Every key of the shipped configuration is in the page of the file, every option in the daemon's.
+shipped=$here/../../packaging/ballast.toml
+while read -r key; do
+  grep -q "^\.It Cm $key\b" "$here/ballast.toml.5" || complain "ballast.toml.5 does not name $key"
+done < <(sed -nE 's/^# ([a-z_]+) = .*/\1/p' "$shipped")
+while read -r option; do
+  grep -q "^\.It Cm ${option/./\\.}\b" "$here/ballastd.8" || complain "ballastd.8 does not name $option"
+done < <(sed -nE 's/^# "([A-Za-z.]+)" = .*/\1/p' "$shipped")
 
 [[ $failures -eq 0 ]] || exit 1
 echo "man pages: ok"

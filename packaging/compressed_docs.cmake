@@ -1,0 +1,23 @@
+# Manual pages and the changelog, as Debian wants them: gzip -9n.
+set(source ${CMAKE_CURRENT_LIST_DIR}/..)
+set(share $ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/share)
+
+function(compress from to)
+  get_filename_component(directory ${to} DIRECTORY)
+  file(MAKE_DIRECTORY ${directory})
+  message(STATUS "Installing: ${to}")
+  execute_process(COMMAND gzip -9nc ${from} OUTPUT_FILE ${to} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "gzip of ${from} failed: ${status}")
+  endif()
+  file(CHMOD ${to} PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
+endfunction()
+
+file(GLOB pages ${source}/docs/man/*.[1-8])
+foreach(page ${pages})
+  get_filename_component(name ${page} NAME)
+  string(REGEX REPLACE ".*\\." "" section ${name})
+  compress(${page} ${share}/man/man${section}/${name}.gz)
+endforeach()
+compress(${CMAKE_CURRENT_LIST_DIR}/debian/changelog ${share}/doc/ballast/changelog.Debian.gz)
+compress(${source}/CHANGELOG.md ${share}/doc/ballast/changelog.gz)
