@@ -1,10 +1,14 @@
 // What the daemon does for clients of the control socket.
 #include "daemon/daemon.h"
+#include "machine/linux/machine_memory.h"
 
 namespace ballast::daemon {
 
 HostReport Daemon::report() const {
   HostReport report = host_->report();
+  const linux_machine::MachineMemory machine = linux_machine::machine_memory();
+  report.machine_total_bytes = machine.total_bytes;
+  report.machine_available_bytes = machine.available_bytes;
   for (VmReport& vm : report.vms) {
     vms_.at(vm.spec.name)->add_to(vm);
     add_power_on(vm);

@@ -95,7 +95,8 @@ Status Host::unreserve(const std::string& name) { return admission_.unreserve(na
 
 void Host::add(const Parts& parts, const Allocation& allocation) {
   admission_.arrived(parts.pager->spec().name);
-  members_.push_back({parts.pager, parts.balloon, parts.grow_swap, parts.share, allocation, {}});
+  members_.push_back(
+      {parts.pager, parts.balloon, parts.grow_swap, parts.share, allocation, {}, false});
   set_levels();
   tick();
 }
@@ -194,6 +195,9 @@ void Host::tick() {
                                         .thresholds = thresholds_,
                                         .now = now},
                                        vms);
+  uint64_t wanted = 0;
+  for (const VmDecision& decision : decisions) wanted += decision.target.want_bytes;
+  overcommit_.see(wanted, divided_bytes(), now);
   for (size_t i = 0; i < members_.size(); ++i) {
     members_[i].decision = decisions[i];
     carry_out(members_[i], own_report(members_[i]));
@@ -205,6 +209,7 @@ void Host::carry_out(Member& member, const VmReport& report) {
   const VmDecision& decision = member.decision;
   const uint64_t configured = member.pager->spec().configured_bytes;
   const bool active = report.samples == 0 || report.active_bytes > configured / kActivePartMin;
+  member.brings_back = options_.bring_back && active;
   // The pager counts what is its own; the VM's part of shared frames comes on top.
   const uint64_t part = report.share_part_bytes;
   const auto own = [part](uint64_t bytes) {
@@ -214,7 +219,7 @@ void Host::carry_out(Member& member, const VmReport& report) {
                             .soft_floor_bytes = own(decision.soft_floor_bytes),
                             .limit_floor_bytes = own(decision.limit_floor_bytes),
                             .min_bytes = own(member.allocation.min_bytes),
-                            .bring_back = options_.bring_back && active,
+                            .bring_back = member.brings_back,
                             .share_rate = share_rate(),
                             .ballooned = decision.balloon.size_bytes > 0});
   if (member.balloon == nullptr) return;
@@ -252,9 +257,22 @@ VmReport Host::own_report(const Member& member) {
   return report;
 }
 
+PagingSituation Host::paging_of(const Member& member, const VmReport& report) const {
+  const VmDecision& decision = member.decision;
+  return {.state = ledger_.state(),
+          .consumed_bytes = report.consumed_bytes,
+          .swapped_bytes = report.swapped_bytes,
+          .swap_bytes = report.swap_reserved_bytes,
+          .target_bytes = decision.target.target_bytes,
+          .soft_floor_bytes = decision.soft_floor_bytes,
+          .limit_floor_bytes = decision.limit_floor_bytes,
+          .brings_back = member.brings_back};
+}
+
 VmReport Host::report_of(const Member& member) const {
   VmReport report = own_report(member);
   const VmDecision& decision = member.decision;
+  report.swap_target_bytes = swap_target_bytes(paging_of(member, report));
   report.spec.allocation = member.allocation;
   report.target_bytes = decision.target.target_bytes;
   report.shares = decision.target.shares;
@@ -288,6 +306,10 @@ HostReport Host::report() const {
   report.low_bytes = thresholds_.enter_of(HostState::kLow);
   report.divided_bytes = divided_bytes();
   report.unreserved_bytes = admission_.unreserved(promises(), now);
+  const Overcommit::Averages overcommit = overcommit_.averages();
+  report.overcommit_1min_percent = overcommit.percent_1min;
+  report.overcommit_5min_percent = overcommit.percent_5min;
+  report.overcommit_15min_percent = overcommit.percent_15min;
   report.idle_tax_percent = options_.idle_tax_percent;
   report.idle_tax_type = options_.idle_tax_type == TaxType::kVariable ? "variable" : "flat";
   report.uptime_ns = now - started_;

@@ -15,7 +15,9 @@
 #include "engine/decision_log.h"
 #include "engine/ledger/ledger.h"
 #include "engine/pager.h"
+#include "engine/policy/overcommit.h"
 #include "engine/policy/planner.h"
+#include "engine/policy/swap_target.h"
 #include "engine/share/share_group.h"
 #include "machine/balloon.h"
 #include "machine/clock.h"
@@ -81,6 +83,7 @@ class Host {
     ShareGroup* share;
     Allocation allocation;
     VmDecision decision;
+    bool brings_back = false;  // swapped pages may return
   };
 
   Host(uint64_t budget_bytes, uint64_t own_bytes, const Options& options,
@@ -96,6 +99,7 @@ class Host {
   VmReport report_of(const Member& member) const;
   // What its pager tells, and its part of the frames that it shares.
   static VmReport own_report(const Member& member);
+  PagingSituation paging_of(const Member& member, const VmReport& report) const;
   Member* find(const std::string& vm);
 
   Ledger ledger_;
@@ -107,6 +111,7 @@ class Host {
   Thresholds thresholds_;
   Admission admission_;
   Planner planner_;
+  Overcommit overcommit_;
   DecisionLog log_;
   HostState state_ = HostState::kHigh;  // as of the last tick
   Nanoseconds state_since_;

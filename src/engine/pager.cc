@@ -253,6 +253,7 @@ void Pager::publish() {
   report_.consumed_bytes = vm_.consumed();
   report_.resident_bytes = pages_to_bytes(vm_.charged_frames);
   report_.arena_bytes = vm_.zip.used_bytes();
+  report_.arena_max_bytes = vm_.zip.max_bytes();
   report_.overhead_bytes = vm_.overhead_bytes;
   report_.compressed_bytes = pages_to_bytes(vm_.count(PageState::kCompressed));
   report_.swapped_bytes = pages_to_bytes(vm_.count(PageState::kSwapped));

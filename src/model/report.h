@@ -24,12 +24,14 @@ struct VmReport {
   uint64_t consumed_bytes = 0;
   uint64_t resident_bytes = 0;    // frames of its RAM file
   uint64_t arena_bytes = 0;       // frames of its compression cache
+  uint64_t arena_max_bytes = 0;   // what those may become
   uint64_t overhead_bytes = 0;    // pmap, checksums, buffers
   uint64_t compressed_bytes = 0;  // guest memory held in the cache, uncompressed size
   uint64_t swapped_bytes = 0;
   uint64_t zero_bytes = 0;       // known-zero pages that were dropped
   uint64_t ballooned_bytes = 0;  // given up by the guest (balloon, free-page reports)
   uint64_t swap_reserved_bytes = 0;
+  uint64_t swap_target_bytes = 0;  // what paging is to make of swapped_bytes, as things are
   uint64_t lost_pages = 0;
   // Page sharing (engine/share). consumed_bytes includes the VM's part of its group's frames.
   uint64_t shared_bytes = 0;      // guest memory mapped to shared frames
@@ -97,7 +99,9 @@ struct ShareGroupReport {
 };
 
 struct HostReport {
-  uint64_t budget_bytes = 0;  // --memory
+  uint64_t machine_total_bytes = 0;      // the host's memory, as its kernel counts; 0: not known
+  uint64_t machine_available_bytes = 0;  // of it, what could be used without swapping
+  uint64_t budget_bytes = 0;             // --memory
   uint64_t consumed_bytes = 0;
   uint64_t peak_consumed_bytes = 0;
   uint64_t free_bytes = 0;
@@ -112,6 +116,10 @@ struct HostReport {
   uint64_t low_bytes = 0;
   uint64_t divided_bytes = 0;     // what the targets divide among the VMs
   uint64_t unreserved_bytes = 0;  // what the mins of further VMs may still take
+  // How much more the VMs want than there is to divide; averages over the last minutes.
+  uint64_t overcommit_1min_percent = 0;
+  uint64_t overcommit_5min_percent = 0;
+  uint64_t overcommit_15min_percent = 0;
   uint64_t idle_tax_percent = 0;
   std::string idle_tax_type;  // "flat", "variable"
   uint64_t uptime_ns = 0;

@@ -44,12 +44,14 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("consumed_bytes", r.consumed_bytes);
   visit("resident_bytes", r.resident_bytes);
   visit("arena_bytes", r.arena_bytes);
+  visit("arena_max_bytes", r.arena_max_bytes);
   visit("overhead_bytes", r.overhead_bytes);
   visit("compressed_bytes", r.compressed_bytes);
   visit("swapped_bytes", r.swapped_bytes);
   visit("zero_bytes", r.zero_bytes);
   visit("ballooned_bytes", r.ballooned_bytes);
   visit("swap_reserved_bytes", r.swap_reserved_bytes);
+  visit("swap_target_bytes", r.swap_target_bytes);
   visit("lost_pages", r.lost_pages);
   visit("shares", r.shares);
   visit("want_bytes", r.want_bytes);
@@ -87,6 +89,8 @@ void visit_fields(Report& r, Visit&& visit) {
 template <typename Report, typename Visit>
 requires std::is_same_v<std::remove_const_t<Report>, HostReport>
 void visit_fields(Report& r, Visit&& visit) {
+  visit("machine_total_bytes", r.machine_total_bytes);
+  visit("machine_available_bytes", r.machine_available_bytes);
   visit("budget_bytes", r.budget_bytes);
   visit("consumed_bytes", r.consumed_bytes);
   visit("peak_consumed_bytes", r.peak_consumed_bytes);
@@ -102,6 +106,9 @@ void visit_fields(Report& r, Visit&& visit) {
   visit("low_bytes", r.low_bytes);
   visit("divided_bytes", r.divided_bytes);
   visit("unreserved_bytes", r.unreserved_bytes);
+  visit("overcommit_1min_percent", r.overcommit_1min_percent);
+  visit("overcommit_5min_percent", r.overcommit_5min_percent);
+  visit("overcommit_15min_percent", r.overcommit_15min_percent);
   visit("idle_tax_percent", r.idle_tax_percent);
   visit("idle_tax_type", r.idle_tax_type);
   visit("uptime_ns", r.uptime_ns);
