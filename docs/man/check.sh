@@ -39,7 +39,7 @@ check_options() {
 }
 check_options ballastd.8 ballastd --help
 check_options ballast.1 ballast --help
-for command in run ls show why host events set whatif options reserve unreserve reclaim resume doctor version; do
+for command in run ls top show why host events set whatif options reserve unreserve reclaim resume doctor version; do
   check_options ballast.1 ballast "$command" --help
 done
 check_options ballast-qemu.1 ballast-qemu --ballast-help

@@ -21,6 +21,7 @@ constexpr const char* kExamples =
     "  ballast why web1                why web1 has what it has\n"
     "  ballast set web1 --shares high  gives it more weight from now on\n"
     "  ballast whatif --add 3x2G       what three more VMs would change\n"
+    "  ballast top                     all of it on a screen that follows it, as esxtop\n"
     "  ballast events --follow         what happens, as it happens\n"
     "  ballast host --json | jq .free_bytes\n"
     "'ballast COMMAND --help' tells more about each command.";
@@ -90,6 +91,7 @@ void add_everything(CommandParser& parser, Globals& globals) {
   add_globals(parser.app, globals);
   add_allocation_commands(parser);
   add_asking_commands(parser);
+  add_top_command(parser);
 }
 
 std::variant<Arguments, int> parse_arguments(std::vector<std::string> words, std::ostream& out,

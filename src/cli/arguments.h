@@ -61,11 +61,17 @@ struct DoctorArguments {
   std::string swap_dir;  // empty: the configured one
 };
 struct VersionArguments {};
+struct TopArguments {
+  bool batch = false;
+  std::optional<double> delay_seconds;
+  uint64_t count = 0;  // 0: until told to stop
+};
 
 using Command = std::variant<LsArguments, ShowArguments, WhyArguments, HostArguments,
                              EventsArguments, SetArguments, WhatIfArguments, OptionsArguments,
                              ReserveArguments, UnreserveArguments, ReclaimArguments,
-                             ResumeArguments, DoctorArguments, VersionArguments, RunArguments>;
+                             ResumeArguments, DoctorArguments, VersionArguments, TopArguments,
+                             RunArguments>;
 
 struct Arguments {
   std::string run_dir;

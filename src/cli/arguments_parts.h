@@ -34,4 +34,7 @@ void add_allocation_commands(CommandParser& parser);
 // ls, show, why, host, events, options, reclaim, resume, doctor, version.
 void add_asking_commands(CommandParser& parser);
 
+// top.
+void add_top_command(CommandParser& parser);
+
 }  // namespace ballast::cli

@@ -57,6 +57,19 @@ TEST(Arguments, EveryCommandIsKnown) {
   EXPECT_EQ(parse({"events", "-f", "--since", "7"}).as<EventsArguments>().since, 7u);
 }
 
+TEST(Arguments, TopTakesASensiblePace) {
+  EXPECT_FALSE(parse({"top"}).as<TopArguments>().batch);
+  EXPECT_FALSE(parse({"top"}).as<TopArguments>().delay_seconds);
+  const Parsed parsed = parse({"top", "-b", "-d", "0.5", "-n", "3"});
+  EXPECT_TRUE(parsed.as<TopArguments>().batch);
+  EXPECT_EQ(parsed.as<TopArguments>().delay_seconds, 0.5);
+  EXPECT_EQ(parsed.as<TopArguments>().count, 3u);
+  for (const auto& wrong : std::vector<std::vector<std::string>>{
+           {"-d", "0.1"}, {"-d", "1e9"}, {"-d", "nan"}, {"-d", "x"}, {"-n", "0"}, {"-n", "-3"}}) {
+    EXPECT_EQ(parse({"top", wrong[0], wrong[1]}).status(), kExitUsage) << wrong[1];
+  }
+}
+
 TEST(Arguments, RunPassesQemusWordsOnUntouched) {
   const Parsed parsed = parse({"run", "--name", "web1", "--memory", "256M", "--min=64M", "--", "-m",
                                "256", "ls", "--json", "--help", "--", "-name", "a b"});

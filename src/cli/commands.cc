@@ -12,6 +12,7 @@
 #include "proto/client.h"
 #include "proto/control.h"
 #include "proto/report_json.h"
+#include "top/top.h"
 
 namespace ballast::cli {
 
@@ -185,6 +186,16 @@ struct Executor {
   int operator()(const DoctorArguments& asked) const { return doctor(asked, arguments, output); }
   int operator()(const ResumeArguments& asked) const { return print(resume(asked, arguments)); }
   int operator()(const VersionArguments&) const { return print(version(arguments)); }
+  int operator()(const TopArguments& asked) const {
+    if (arguments.json)
+      return fail(Error{
+          "top has no JSON: 'ballast top -b' prints CSV, 'ballast host --json' all numbers once"});
+    return top::run_top({.run_dir = arguments.run_dir,
+                         .batch = asked.batch,
+                         .delay_seconds = asked.delay_seconds,
+                         .count = asked.count},
+                        output.out, output.err);
+  }
   int operator()(const EventsArguments& asked) const {
     const Status status = events(asked, arguments, output);
     return status ? 0 : fail(status.error());
