@@ -17,7 +17,7 @@ const char* meaning_of_host_state(const std::string& state) {
 }
 
 const char* meaning_of_balloon_state(const std::string& state) {
-  constexpr std::array<std::pair<const char*, const char*>, 10> kMeanings = {{
+  constexpr std::array<std::pair<const char*, const char*>, 11> kMeanings = {{
       {"none", "the VM has no balloon device, or ballooning is forbidden"},
       {"unreachable", "QEMU's monitor does not answer; paging is used instead"},
       {"no-driver",
@@ -34,6 +34,9 @@ const char* meaning_of_balloon_state(const std::string& state) {
        "the guest could not spare more: it was given back what it lacked, and is left "
        "alone for a while"},
       {"full", "it is at its maximum; paging takes the rest"},
+      {"foreign",
+       "somebody else asked for its size (virsh setmem, another monitor): it is left so until that "
+       "is given back, and paging is used instead"},
   }};
   for (const auto& [word, meaning] : kMeanings) {
     if (state == word) return meaning;

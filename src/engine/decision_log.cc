@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/units.h"
 
 namespace ballast::engine {
@@ -17,6 +19,8 @@ constexpr Nanoseconds kPagingEndsAfter = 15 * kSecond;
 constexpr Nanoseconds kStateLasts = 5 * kSecond;
 // QEMU's monitor answers some time after its memory was handed over.
 constexpr Nanoseconds kUnreachableLasts = 10 * kSecond;
+// Until a balloon that somebody else moves is where he wants it.
+constexpr Nanoseconds kForeignLasts = 3 * kSecond;
 
 std::string_view consequence_of(HostState state) {
   switch (state) {
@@ -102,11 +106,16 @@ void DecisionLog::balloon(const VmReport& report, const VmDecision& decision, To
   told.seen = is;
   if (is == told.condition) return;
   if (is == BalloonCondition::kUnreachable && now - told.seen_since < kUnreachableLasts) return;
-  told.condition = is;
+  if (is == BalloonCondition::kForeign && now - told.seen_since < kForeignLasts) return;
+  const bool was_foreign = std::exchange(told.condition, is) == BalloonCondition::kForeign;
   const auto tell = [&](Severity severity, std::string text) {
     sink_(severity, report.spec.name, "balloon." + std::string(name_of(is)), std::move(text));
   };
   const std::string size = format_size(decision.balloon.size_bytes);
+  if (was_foreign) {
+    tell(Severity::kInfo,
+         fmt::format("what somebody else asked of the balloon is given back: it has {}", size));
+  }
   switch (is) {
     case BalloonCondition::kInflating:
       if (!told.ballooning) {
@@ -134,6 +143,12 @@ void DecisionLog::balloon(const VmReport& report, const VmDecision& decision, To
       tell(Severity::kInfo,
            fmt::format("the guest cannot spare what it was asked for: the balloon goes back to {}",
                        format_size(decision.balloon.request_bytes)));
+      return;
+    case BalloonCondition::kForeign:
+      tell(Severity::kInfo,
+           fmt::format("somebody else has set the balloon to {} (virsh setmem, another monitor): "
+                       "it is left so until that is given back",
+                       size));
       return;
     case BalloonCondition::kUnreachable:
       tell(Severity::kWarning, "QEMU's monitor does not answer: the VM cannot be ballooned");

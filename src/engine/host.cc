@@ -176,6 +176,7 @@ std::vector<VmSituation> Host::situations() const {
                    .balloon = {}};
     vm.active_bytes = report.samples > 0 ? report.active_bytes : vm.resident_bytes + vm.paged_bytes;
     if (member.balloon != nullptr) vm.balloon = member.balloon->view();
+    vm.balloon_is_foreign = member.decision.balloon.condition == BalloonCondition::kForeign;
     result.push_back(std::move(vm));
   }
   return result;
@@ -227,6 +228,7 @@ void Host::carry_out(Member& member, const VmReport& report) {
   const bool busy =
       state_ >= HostState::kSoft || planner_.expects_shortage() || decision.balloon.size_bytes > 0;
   member.balloon->set_stats_period(busy ? kStatsBusySeconds : kStatsCalmSeconds);
+  if (decision.balloon.condition == BalloonCondition::kForeign) return;
   member.balloon->request(configured - std::min(configured, decision.balloon.request_bytes));
 }
 

@@ -74,6 +74,8 @@ std::string_view name_of(BalloonCondition condition) {
       return "spared";
     case BalloonCondition::kFull:
       return "full";
+    case BalloonCondition::kForeign:
+      return "foreign";
   }
   BALLAST_CHECK(false);
 }
@@ -108,6 +110,15 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
   clock_ += elapsed;
   last_call_ = now;
 
+  const bool was_foreign = foreign_;
+  if (is_foreign(sight)) {
+    request_ = std::min(request_, sight.max);
+    plan_.request_bytes = request_;
+    plan_.condition = BalloonCondition::kForeign;
+    return plan_;
+  }
+  if (was_foreign) return_from_foreign(sight);
+
   watch(sight, elapsed);
   const bool new_report = read_report(view, sight.size, configured_bytes);
   if (report_ && report_->available && report_->at <= now && now - report_->at <= kFresh) {
@@ -124,6 +135,7 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
   }
   heading_ = heading;
   if (heading < 0) calm_at_ = clock_ + kLatency;
+  note_request();
   plan_.request_bytes = request_;
   plan_.rate = rate_;
   plan_.condition = judge(sight);
@@ -146,6 +158,9 @@ void BalloonPilot::begin(const machine::BalloonView& view, uint64_t configured_b
   const uint64_t size = fresh.size_of(view, configured_bytes);
   fresh.driver_seen_ = size > 0;
   fresh.request_ = fresh.last_size_ = fresh.mark_ = fresh.held_ = size;
+  // What is in the balloon already may be on its way to what another daemon asked for.
+  fresh.asked_most_ = fresh.explained_ = size == 0 ? 0 : configured_bytes;
+  fresh.asked_until_ = fresh.clock_ + kLatency;
   fresh.plan_.size_bytes = fresh.plan_.request_bytes = size;
   fresh.plan_.rate = kFirstRate;
   *this = fresh;
@@ -180,6 +195,34 @@ bool BalloonPilot::read_report(const machine::BalloonView& view, uint64_t size,
     stuck_ = false;
   }
   return true;
+}
+
+// Whether the balloon's size is somebody else's doing: it grew beyond all that we asked for lately,
+// and has not come back to what we asked for.
+bool BalloonPilot::is_foreign(const Sight& sight) {
+  if (foreign_) {
+    foreign_ = sight.size >= request_ + kProgress;
+    return foreign_;
+  }
+  if (clock_ >= asked_until_) asked_most_ = request_;
+  explained_ = std::max(asked_most_, std::min(explained_, sight.size));
+  foreign_ = sight.size >= explained_ + kProgress;
+  return foreign_;
+}
+
+void BalloonPilot::return_from_foreign(const Sight& sight) {
+  request_ = std::min(request_, sight.size);
+  last_size_ = mark_ = held_ = explained_ = sight.size;
+  heading_ = 0;
+  moved_at_ = clock_;
+  stuck_ = false;
+  stuck_size_ = 0;
+}
+
+void BalloonPilot::note_request() {
+  if (request_ < asked_most_ && clock_ < asked_until_) return;
+  asked_most_ = request_;
+  asked_until_ = clock_ + kLatency;
 }
 
 // What has moved since the last call.

@@ -12,6 +12,9 @@
 //                by itself: it is given back what it lacks, and its balloon is not grown until it
 //                has had room for a while
 //   no-driver    the device never answered (guest booting, no driver): not counted on; probed
+//   foreign      it grew further than we asked: somebody else asks too (virsh setmem, another
+//                monitor). That stands, as a person's will; the balloon is left alone until that is
+//                given back
 //   reboot       nothing is in the balloon, and nothing is known of the driver, any more
 #pragma once
 
@@ -31,9 +34,10 @@ enum class BalloonCondition : uint8_t {
   kIdle,         // the size is what is wanted, or growing is not allowed
   kInflating,
   kDeflating,
-  kStuck,   // does not move towards what was asked
-  kSpared,  // the guest can spare no more: not grown, or given back what it lacked
-  kFull,    // at its maximum
+  kStuck,    // does not move towards what was asked
+  kSpared,   // the guest can spare no more: not grown, or given back what it lacked
+  kFull,     // at its maximum
+  kForeign,  // somebody else asked for its size: no request of ours counts
 };
 std::string_view name_of(BalloonCondition condition);
 
@@ -81,6 +85,9 @@ class BalloonPilot {
   void begin(const machine::BalloonView& view, uint64_t configured_bytes);
   uint64_t size_of(const machine::BalloonView& view, uint64_t configured_bytes);
   bool read_report(const machine::BalloonView& view, uint64_t size, uint64_t configured_bytes);
+  bool is_foreign(const Sight& sight);
+  void return_from_foreign(const Sight& sight);
+  void note_request();
   void watch(const Sight& sight, Nanoseconds elapsed);
   void measure(const Sight& sight, Nanoseconds elapsed);
   std::optional<uint64_t> lacking(const Sight& sight, bool new_report) const;
@@ -111,6 +118,12 @@ class BalloonPilot {
   uint64_t last_size_ = 0;
   double rate_ = 0;     // bytes per second
   bool eager_ = false;  // waits for a request: may be faster than measured
+
+  // The most that our own requests explain, for as long as the guest may still follow an older one.
+  uint64_t asked_most_ = 0;
+  Nanoseconds asked_until_ = 0;
+  uint64_t explained_ = 0;  // the most that it may hold without somebody else's doing
+  bool foreign_ = false;
 
   int heading_ = 0;           // of the request, seen from the size: 1 grow, −1 shrink, 0 there
   uint64_t mark_ = 0;         // the furthest size on this heading

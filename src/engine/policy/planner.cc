@@ -27,8 +27,13 @@ uint64_t balloon_size(const VmSituation& vm) {
 // and room to grow. Memory that it never asked for is not set aside for it.
 uint64_t wanted_by(const VmSituation& vm) {
   const uint64_t used = used_bytes(vm);
-  return std::min(max_bytes(vm.allocation, vm.configured_bytes),
-                  used + balloon_size(vm) + headroom_bytes(used));
+  const uint64_t most = max_bytes(vm.allocation, vm.configured_bytes);
+  const uint64_t balloon = balloon_size(vm);
+  // What somebody else keeps from it, it cannot have whatever we grant.
+  if (vm.balloon_is_foreign) {
+    return std::min({most, vm.configured_bytes - balloon, used + headroom_bytes(used)});
+  }
+  return std::min(most, used + balloon + headroom_bytes(used));
 }
 
 Bound bound_of(const VmSituation& vm, const Claim& claim, uint64_t target) {

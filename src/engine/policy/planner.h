@@ -30,6 +30,7 @@ struct VmSituation {
   uint64_t paged_bytes = 0;   // guest memory that is compressed or swapped
   uint64_t active_bytes = 0;  // of guest memory; everything it has while there is no estimate
   machine::BalloonView balloon;
+  bool balloon_is_foreign = false;  // as of the last plan
 };
 
 // What decides a target.
