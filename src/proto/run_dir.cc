@@ -13,5 +13,6 @@ std::string default_run_dir() {
 std::string control_socket_path(const std::string& run_dir) { return run_dir + "/control.sock"; }
 std::string agent_socket_path(const std::string& run_dir) { return run_dir + "/agent.sock"; }
 std::string lock_path(const std::string& run_dir) { return run_dir + "/lock"; }
+std::string libvirt_directory(const std::string& run_dir) { return run_dir + "/libvirt"; }
 
 }  // namespace ballast::proto

@@ -3,6 +3,7 @@
 //   RUN_DIR/control.sock   the command line and other tools (control.h)
 //   RUN_DIR/agent.sock     agents inside QEMU (agent_wire.h)
 //   RUN_DIR/lock           held by the one daemon of this directory
+//   RUN_DIR/libvirt/UUID   parameters of a libvirt domain that is being started (src/libvirt)
 #pragma once
 
 #include <string>
@@ -18,5 +19,6 @@ std::string default_run_dir();
 std::string control_socket_path(const std::string& run_dir);
 std::string agent_socket_path(const std::string& run_dir);
 std::string lock_path(const std::string& run_dir);
+std::string libvirt_directory(const std::string& run_dir);
 
 }  // namespace ballast::proto

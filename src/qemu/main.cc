@@ -149,6 +149,7 @@ int run(std::vector<std::string> arguments) {
     for (const auto& argument : plan->arguments) std::puts(argument.c_str());
     return 0;
   }
+  if (!plan->note.empty()) std::fprintf(stderr, "ballast: %s\n", plan->note.c_str());
   if (plan->managed) {
     if (const auto ready = prepare(*plan); !ready) return fail(ready.error().message);
   }

@@ -8,6 +8,7 @@
 #include "model/allocation.h"
 #include "model/salt.h"
 #include "qemu/command_line.h"
+#include "qemu/libvirt_parameters.h"
 
 namespace ballast::qemu {
 
@@ -75,6 +76,12 @@ std::string memory_text(uint64_t bytes) {
   return bytes % (1 << 20) == 0 ? fmt::format("{}M", bytes >> 20) : fmt::format("{}B", bytes);
 }
 
+std::string run_dir_of(const Environment& environment) {
+  if (!environment.run_dir.empty()) return environment.run_dir;
+  if (environment.socket.empty()) return "/run/ballast";
+  return environment.socket.substr(0, environment.socket.rfind('/'));
+}
+
 // One run of make_plan.
 class Planner {
  public:
@@ -120,11 +127,7 @@ class Planner {
 };
 
 Status Planner::decide_identity() {
-  run_dir_ = environment_.run_dir;
-  if (run_dir_.empty() && !environment_.socket.empty()) {
-    run_dir_ = environment_.socket.substr(0, environment_.socket.rfind('/'));
-  }
-  if (run_dir_.empty()) run_dir_ = "/run/ballast";
+  run_dir_ = run_dir_of(environment_);
 
   name_ = environment_.name;
   if (const Option* option = line_.last("name"); option != nullptr && name_.empty()) {
@@ -342,8 +345,15 @@ Result<Plan> Planner::finish() {
 Result<Plan> make_plan(const std::vector<std::string>& arguments, const Environment& environment,
                        const Host& host) {
   BALLAST_TRY(CommandLine line, CommandLine::parse(arguments));
-  if (is_probe(line)) return Plan{false, arguments, {}, {}};
-  return Planner(std::move(line), environment, host).run();
+  if (is_probe(line)) return Plan{false, arguments, {}, {}, {}};
+  Environment complete = environment;
+  std::string note;
+  if (is_started_by_libvirt(line)) {
+    BALLAST_TRY(note, add_libvirt_parameters(line, host.files, run_dir_of(environment), complete));
+  }
+  BALLAST_TRY(Plan plan, Planner(std::move(line), complete, host).run());
+  plan.note = std::move(note);
+  return plan;
 }
 
 }  // namespace ballast::qemu

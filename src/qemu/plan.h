@@ -50,6 +50,7 @@ struct Plan {
   std::vector<std::string> arguments;
   std::vector<std::pair<std::string, std::string>> environment;  // for the agent
   std::string qmp_directory;                                     // to be made before QEMU starts
+  std::string note;  // what the operator should know; empty: nothing
 };
 
 Result<Plan> make_plan(const std::vector<std::string>& arguments, const Environment& environment,

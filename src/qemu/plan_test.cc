@@ -276,5 +276,54 @@ TEST(Plan, ProbesPassUntouched) {
   EXPECT_TRUE(plan({"-append", "help"}).managed);
 }
 
+// ---- started by libvirt
+
+const Words kLibvirt = {
+    "-name",   "guest=web 1,debug-threads=on",
+    "-object", R"({"qom-type":"secret","id":"masterKey0","format":"raw","file":"/x"})",
+    "-m",      "256",
+    "-uuid",   "12345678-1234-1234-1234-123456789abc"};
+
+Result<Plan> plan_of_libvirt(const std::string& text, const Environment& environment = {}) {
+  Host host = test_host();
+  host.files.read = [text](const std::string& path) -> Result<std::string> {
+    EXPECT_EQ(path, "/run/ballast/libvirt/12345678-1234-1234-1234-123456789abc");
+    return text;
+  };
+  return make_plan(kLibvirt, environment, host);
+}
+
+TEST(PlanLibvirt, TakesWhatTheHookLeft) {
+  const auto plan =
+      plan_of_libvirt("BALLAST_VM_MIN=1048576\nBALLAST_VM_SHARES=high\nBALLAST_VM_SALT=web\n");
+  ASSERT_TRUE(plan) << plan.error().message;
+  auto found = variables(*plan);
+  EXPECT_EQ(found["BALLAST_VM_NAME"], "web-1");
+  EXPECT_EQ(found["BALLAST_VM_UUID"], "12345678-1234-1234-1234-123456789abc");
+  EXPECT_EQ(found["BALLAST_VM_MIN"], "1048576");
+  EXPECT_EQ(found["BALLAST_VM_SHARES"], "high");
+  EXPECT_EQ(found["BALLAST_VM_SALT"], "web");
+  EXPECT_EQ(plan->note, "");
+}
+
+TEST(PlanLibvirt, TheEnvironmentWins) {
+  const auto plan = plan_of_libvirt("BALLAST_VM_MIN=1048576\n", {.min_bytes = "2097152"});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(variables(*plan)["BALLAST_VM_MIN"], "2097152");
+}
+
+TEST(PlanLibvirt, WithoutTheHookItSaysSoAndGoesOn) {
+  const auto plan = make_plan(kLibvirt, {}, test_host());
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_TRUE(plan->managed);
+  EXPECT_THAT(plan->note, HasSubstr("install ballast-libvirt-hook"));
+}
+
+TEST(PlanLibvirt, WhatIsNoParameterIsRefused) {
+  for (const char* text : {"LD_PRELOAD=/x\n", "nonsense\n", "BALLAST_VM_MIN=lots\n"}) {
+    EXPECT_FALSE(plan_of_libvirt(text)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace ballast::qemu
