@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "base/units.h"
+#include "daemon/config_http.h"
 #include "proto/run_dir.h"
 
 namespace ballast::daemon {
@@ -63,6 +64,9 @@ constexpr ConfigKey kKeys[] = {
     {"state_dir", Change::kRestart, set_text<&Config::state_dir>, get_text<&Config::state_dir>},
     {"group", Change::kRestart, set_text<&Config::group>, get_text<&Config::group>},
     {"log_level", Change::kLive, set_log_level, get_log_level},
+    {"http.listen", Change::kRestart, set_http_listen, get_http_listen},
+    {"http.names", Change::kRestart, set_http_names, get_http_names},
+    {"http.history", Change::kRestart, set_http_history, get_http_history},
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "machine/vm_control.h"
 #include "model/options.h"
+#include "web/web_config.h"
 
 namespace ballast::daemon {
 
@@ -26,12 +27,13 @@ struct Config {
   std::string group;      // that must exist; empty: kDefaultGroup, if it does
   machine::Severity log_level = machine::Severity::kInfo;
   Options options;
+  web::WebConfig http;
 };
 
 enum class Change { kLive, kRestart };  // what it takes for a change of the key to take effect
 
 struct ConfigKey {
-  std::string_view name;
+  std::string_view name;  // "TABLE.KEY" is KEY in the file's [TABLE]
   Change change;
   Status (*set)(Config& config, const std::string& text);  // leaves it alone on refusal
   std::string (*get)(const Config& config);                // as set() takes it

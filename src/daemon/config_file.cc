@@ -14,6 +14,7 @@ namespace ballast::daemon {
 namespace {
 
 constexpr std::string_view kOptions = "options";
+constexpr std::string_view kHttp = "http";
 
 struct Problem {
   uint32_t line;
@@ -25,6 +26,14 @@ Result<std::string> as_text(const toml::node& node) {
   if (node.is_string()) return *node.value<std::string>();
   if (node.is_integer()) return std::to_string(*node.value<int64_t>());
   if (node.is_boolean()) return std::string(*node.value<bool>() ? "1" : "0");
+  if (const toml::array* list = node.as_array(); list != nullptr && !list->empty()) {
+    std::string text;
+    for (const toml::node& element : *list) {
+      if (!element.is_string()) return Error{"must be a list of texts"};
+      text += (text.empty() ? "" : ",") + *element.value<std::string>();
+    }
+    return text;
+  }
   return Error{"must be a text or a number"};
 }
 
@@ -37,8 +46,8 @@ Status set_key(Config& config, std::string_view name, const toml::node& node) {
     return Error{fmt::format("unknown key '{}'{}; known are {} (a table)", name.substr(0, 40),
                              did_you_mean(name, known), fmt::join(known, ", "))};
   }
-  const bool is_number = name == "memory" && node.is_integer();
-  if (!node.is_string() && !is_number) return Error{fmt::format("{} must be a text", name)};
+  const bool may_be_other = name.starts_with(kHttp) || (name == "memory" && node.is_integer());
+  if (!node.is_string() && !may_be_other) return Error{fmt::format("{} must be a text", name)};
   BALLAST_TRY(const std::string text, as_text(node));
   if (const Status set = key->set(config, text); !set) {
     return Error{fmt::format("{}: {}", name, set.error().message)};
@@ -60,6 +69,8 @@ class Reader {
     for (const auto& [key, node] : table) {
       if (key.str() == kOptions) {
         read_options(node);
+      } else if (key.str() == kHttp) {
+        read_http(node);
       } else {
         note(node, set_key(config_, key.str(), node));
       }
@@ -78,6 +89,12 @@ class Reader {
   }
 
  private:
+  void read_http(const toml::node& node) {
+    if (!node.is_table()) return note(node, Error{"http must be a table"});
+    for (const auto& [key, value] : *node.as_table()) {
+      note(value, set_key(config_, fmt::format("{}.{}", kHttp, key.str()), value));
+    }
+  }
   void read_options(const toml::node& node) {
     if (!node.is_table()) {
       note(node, Error{"options must be a table"});

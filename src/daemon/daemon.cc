@@ -87,6 +87,7 @@ Daemon::Daemon(Config config, Reread reread)
       saved_power_on_(config_.state_dir) {}
 
 Daemon::~Daemon() {
+  web_.reset();  // asks nothing any more
   for (auto& [name, vm] : vms_) {
     vm->stop();
     host_->remove(vm->pager());
@@ -116,6 +117,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config, Reread rerea
   daemon->log_.add(machine::Severity::kInfo, "", "host.started",
                    fmt::format("serving {} from {} (swap in {})", format_size(config.memory_bytes),
                                config.run_dir, config.swap_dir));
+  daemon->start_web();
   return daemon;
 }
 
@@ -202,8 +204,10 @@ void Daemon::run() {
 }
 
 void Daemon::poll_once() {
-  std::vector<pollfd> fds = {
-      {signals_.get(), POLLIN, 0}, {bell_.get(), POLLIN, 0}, {agent_listener_.get(), POLLIN, 0}};
+  std::vector<pollfd> fds = {{signals_.get(), POLLIN, 0},
+                             {bell_.get(), POLLIN, 0},
+                             {agent_listener_.get(), POLLIN, 0},
+                             {web_ ? web_->bell() : -1, POLLIN, 0}};
   const size_t arrivals_at = fds.size();
   const size_t arrivals = arrivals_.size();
   for (const Arrival& arrival : arrivals_) fds.push_back({arrival.link->fd(), POLLIN, 0});
@@ -234,6 +238,7 @@ void Daemon::poll_once() {
         return proto::answer(request, service(), access_of(peer));
       },
       clock_.now());
+  serve_web(fds[3].revents);
   serve_balloons(std::span(fds).subspan(balloons_at, balloons));
   bury_the_dead();
   if (clock_.now() - swept_ > kSweepPeriod) sweep();
@@ -249,6 +254,7 @@ int Daemon::poll_timeout() const {
   if (often) wake = std::min(wake, now + 100 * kMillisecond);
   if (!vms_.empty()) wake = std::min(wake, ticked_ + host_->tick_period());
   for (const auto& [name, balloon] : balloons_) wake = std::min(wake, balloon->wake_at());
+  if (web_) wake = std::min(wake, web_->wake_at());
   const int timeout =
       wake <= now ? 0 : static_cast<int>((wake - now + kMillisecond - 1) / kMillisecond);
   const int client_timeout = control_->timeout_ms(now);

@@ -22,6 +22,7 @@
 #include "machine/linux/qmp_balloon.h"
 #include "proto/control.h"
 #include "proto/line_server.h"
+#include "web/web.h"
 
 namespace ballast::daemon {
 
@@ -56,6 +57,8 @@ class Daemon {
   Status open_signals();
   Status check_swap_dir();
   proto::ControlService service();
+  void start_web();  // after open_signals(): its threads must not get them
+  void serve_web(short revents);
 
   void ring_bell() const;  // any thread
   void poll_once();
@@ -110,6 +113,7 @@ class Daemon {
   UniqueFd signals_;
   UniqueFd bell_;  // eventfd: pressure, or a VM left
   std::unique_ptr<proto::LineServer> control_;
+  std::unique_ptr<web::Web> web_;  // null: not wanted
   std::map<std::string, std::unique_ptr<ServedVm>> vms_;
   std::map<std::string, std::unique_ptr<linux_machine::QmpBalloon>> balloons_;  // of vms_
   std::vector<Arrival> arrivals_;

@@ -21,6 +21,7 @@ struct CommandLine {
   std::string state_dir;
   std::string config = ballast::daemon::kConfigDirectory;
   std::string log_level;
+  std::string http;
 };
 
 // The files that were read are added to `files`, if it is given.
@@ -34,7 +35,8 @@ ballast::Result<Config> config_from(const CommandLine& line,
                                                               {"run_dir", &line.run_dir},
                                                               {"swap_dir", &line.swap_dir},
                                                               {"state_dir", &line.state_dir},
-                                                              {"log_level", &line.log_level}};
+                                                              {"log_level", &line.log_level},
+                                                              {"http.listen", &line.http}};
   for (const auto& [name, text] : given) {
     if (text->empty()) continue;
     const auto key = std::ranges::find(ballast::daemon::config_keys(), std::string_view(name),
@@ -95,6 +97,8 @@ int main(int argc, char** argv) {
       "read the configuration, print it or all that is wrong with it, and exit with 0 or 1");
   app.add_option("--log-level", line.log_level,
                  "least severity that is logged: info, warning, error");
+  app.add_option("--http", line.http,
+                 "address for dashboard, API and metrics, or off (default: 127.0.0.1:14631)");
   app.set_version_flag("--version", std::string("ballastd ") + BALLAST_VERSION);
   CLI11_PARSE(app, argc, argv);
 
