@@ -272,11 +272,13 @@ Status HistoryDb::read_host(const HistoryQuery& query, json& answer) {
 }
 
 Status HistoryDb::read_vms(const HistoryQuery& query, json& answer) {
+  // Of all VMs what the picture shows; of one, everything.
+  const auto wanted = std::span(kVmSeries).first(query.vm.empty() ? 1 : std::size(kVmSeries));
   // By name: a VM that was made anew under its name goes on in its line.
   Statement rows(
       db_, fmt::format("SELECT name, (time - ?1) / ?3{} FROM vm JOIN vm_name ON vm = id "
                        "WHERE time >= ?1 AND time < ?2 AND (?4 = '' OR name = ?4) GROUP BY 1, 2",
-                       aggregates(std::span(kVmSeries))));
+                       aggregates(wanted)));
   rows.bind(1, as_integer(query.since));
   rows.bind(2, as_integer(query.until));
   rows.bind(3, as_integer(query.step));
@@ -286,12 +288,12 @@ Status HistoryDb::read_vms(const HistoryQuery& query, json& answer) {
   while (rows.step()) {
     json& vm = vms[rows.text(0)];
     if (vm.is_null()) {
-      for (const auto& series : kVmSeries) vm[series.name] = std::vector<json>(points);
+      for (const auto& series : wanted) vm[series.name] = std::vector<json>(points);
     }
     const auto point = static_cast<size_t>(rows.integer(1));
     if (point >= points) continue;
     int column = 2;
-    for (const auto& series : kVmSeries) vm[series.name][point] = rows.integer(column++);
+    for (const auto& series : wanted) vm[series.name][point] = rows.integer(column++);
   }
   if (!rows.good()) return error("SQLite");
   return Done{};

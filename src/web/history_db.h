@@ -29,7 +29,7 @@ struct HistoryQuery {
   uint64_t until = 0;
   uint64_t step = kSampleSeconds;  // seconds that one point stands for
   std::string vm;                  // of this VM alone
-  bool all_vms = false;
+  bool all_vms = false;            // consumed_bytes of each
 };
 
 class HistoryDb {

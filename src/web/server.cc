@@ -136,6 +136,11 @@ void Server::turn(int timeout_ms) {
   MHD_run(daemon_);
   take_answers();
   feed_streams();
+  // What was resumed raises no event of its own: one call takes it back, another one sends.
+  if (std::exchange(resumed_, false)) {
+    MHD_run(daemon_);
+    MHD_run(daemon_);
+  }
   close_slow_peers();
 }
 
@@ -162,8 +167,14 @@ void Server::take_answers() {
     }
     one = waiting_.erase(one);
     exchange.look = nullptr;
-    MHD_resume_connection(exchange.connection);
+    resume(exchange);
   }
+}
+
+void Server::resume(Exchange& exchange) {
+  exchange.suspended = false;
+  resumed_ = true;
+  MHD_resume_connection(exchange.connection);
 }
 
 void Server::feed_streams() {
@@ -187,9 +198,7 @@ void Server::feed_streams() {
       exchange->pending += ":\n\n";
     }
     exchange->fed = now;
-    if (!exchange->suspended) continue;
-    exchange->suspended = false;
-    MHD_resume_connection(exchange->connection);
+    if (exchange->suspended) resume(*exchange);
   }
 }
 

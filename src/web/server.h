@@ -67,6 +67,7 @@ class Server {
   void take_samples();
   void take_answers();
   void feed_streams();
+  void resume(Exchange& exchange);
   void close_slow_peers();
   void stop();
 
@@ -97,6 +98,7 @@ class Server {
   RateLimit rate_;
   std::unique_ptr<View> view_;  // of the newest snapshot that was asked for
   uint64_t sampled_ = 0;        // the newest snapshot the history got
+  bool resumed_ = false;        // something, in this turn
   std::set<Exchange*> waiting_;
   std::set<Exchange*> streams_;
   std::map<MHD_Connection*, Peer> peers_;

@@ -1,9 +1,11 @@
 // One card per VM: where its memory is, what it should have, and how it fares. A click says why.
 import { useMemo, useRef, useState } from "preact/hooks";
-import { duration, rate, size } from "./format.js";
+import { duration, rate, size, sizeWithError } from "./format.js";
 import { lately } from "./series.js";
 
 const SHOWN = 24; // more only when asked: 200 cards would be slow, and nobody reads them
+
+const BADGES = 2; // what fits one line
 
 const PLACES = [
   ["resident_bytes", "resident", "--resident"],
@@ -83,13 +85,14 @@ function Card({ vm, values, onWhy }) {
         <h3><button type="button" onClick={() => onWhy(vm.name)} aria-label={`Why ${vm.name} has what it has`}>{vm.name}</button></h3>
         <Spark values={values} target={vm.target_bytes} />
       </header>
-      <p class="amount"><strong>{size(vm.consumed_bytes)}</strong> of {size(vm.configured_bytes)}
-        {found.map(([grade, word]) => <span class={`badge ${grade}`}>{word}</span>)}</p>
+      <p class="amount"><span><strong>{size(vm.consumed_bytes)}</strong> of {size(vm.configured_bytes)}</span>
+        {found.slice(0, BADGES).map(([grade, word]) => <span class={`badge ${grade}`}>{word}</span>)}
+        {found.length > BADGES && <span class="badge warn" title={found.map(([, word]) => word).join(", ")}>+{found.length - BADGES}</span>}</p>
       <Bar vm={vm} />
       <dl>
         <Fact label="Target">{size(vm.target_bytes)}</Fact>
         <Fact label="Active" dim={vm.samples === 0}>
-          {vm.samples === 0 ? "not known" : <>{size(vm.active_bytes)} <small>± {size(vm.active_error_bytes)}</small></>}</Fact>
+          {vm.samples === 0 ? "not known" : sizeWithError(vm.active_bytes, vm.active_error_bytes)}</Fact>
         <Fact label="Balloon" dim={!vm.balloon_bytes}>{size(vm.balloon_bytes)}</Fact>
         <Fact label="Shared" dim={!vm.shared_bytes}>{size(vm.shared_bytes)}</Fact>
         <Fact label="Compressed" dim={!vm.compressed_bytes}>{size(vm.compressed_bytes)}</Fact>
@@ -130,6 +133,9 @@ export function Cards({ live, onWhy }) {
         <label class="sort">Sort by <select value={sort} onChange={(event) => setSort(event.currentTarget.value)}>
           {Object.entries(SORTS).map(([key, [text]]) => <option value={key}>{text}</option>)}</select></label>
       </div>
+      {vms.length > 0 && <p class="key-line" aria-hidden="true">
+        {PLACES.map(([, word, colour]) => <span><i style={{ background: `var(${colour})` }} />{word}</span>)}
+        <span><i class="tick" />target</span><span><i class="dash" />active, with its error</span></p>}
       {vms.length === 0 && <p class="empty">No VM runs under Ballast. Start one: <code>ballast run --name web1 --memory 4G -- …</code></p>}
       {vms.length > 0 && found.length === 0 && <p class="empty">No VM matches.</p>}
       <div class="cards">

@@ -2,17 +2,31 @@
 
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
 
+function unitOf(bytes) {
+  let unit = 0;
+  while (bytes / 1024 ** unit >= 1000 && unit < UNITS.length - 1) ++unit;
+  return unit;
+}
+
+function inUnit(bytes, unit) {
+  const value = bytes / 1024 ** unit;
+  const digits = unit < 2 || Number.isInteger(value) || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return value.toFixed(digits);
+}
+
 // "1.50 GB", "256 MB": powers of 1024, three digits.
 export function size(bytes) {
   if (bytes === null || bytes === undefined) return "–";
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < UNITS.length - 1) {
-    value /= 1024;
-    ++unit;
-  }
-  const digits = unit < 2 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  return `${value.toFixed(digits)} ${UNITS[unit]}`;
+  const unit = unitOf(bytes);
+  return `${inUnit(bytes, unit)} ${UNITS[unit]}`;
+}
+
+// "382 ± 61 MB".
+export function sizeWithError(bytes, error) {
+  const unit = unitOf(Math.max(bytes, error));
+  const digits = unit < 3 ? 0 : 1;
+  const text = (value) => (value / 1024 ** unit).toFixed(digits);
+  return `${text(bytes)} ± ${text(error)} ${UNITS[unit]}`;
 }
 
 // "12 µs", "3.4 ms".
