@@ -5,8 +5,11 @@ namespace ballast::daemon {
 
 void Daemon::start_web() {
   if (!config_.http.enable) return;
-  web::Web::Parts parts{
-      .config = config_.http, .state_dir = config_.state_dir, .events = {}, .say = {}};
+  web::Web::Parts parts{.config = config_.http,
+                        .state_dir = config_.state_dir,
+                        .events = {},
+                        .say = {},
+                        .limits = {}};
   // The event log alone may be asked from any thread.
   parts.events.version = BALLAST_VERSION;
   parts.events.events = [this](uint64_t since) { return log_.since(since); };

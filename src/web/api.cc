@@ -142,10 +142,10 @@ Result<HistoryQuery> parse_history_query(const std::map<std::string, std::string
   if (const std::string text = given("step"); !text.empty()) {
     BALLAST_TRY(result.step, parse_number("step", text));
     if (result.step < kSampleSeconds || result.step > kHistorySeconds ||
-        span / result.step >= kPointsMax) {
+        span / result.step + 2 > kPointsMax) {  // + 2: both ends may be cut
       return Error{fmt::format(
           "step={} is refused: from {} to {} seconds, so that there are at most {} points",
-          result.step, std::max(kSampleSeconds, span / kPointsMax + 1), kHistorySeconds,
+          result.step, std::max(kSampleSeconds, span / (kPointsMax - 2) + 1), kHistorySeconds,
           kPointsMax)};
     }
   }

@@ -11,6 +11,11 @@ namespace ballast::web {
 
 namespace {
 
+// What was told that it cannot be answered must not be carried out later.
+void forget_what_was_taken_back(std::vector<std::shared_ptr<Question>>& questions) {
+  std::erase_if(questions, [](const auto& question) { return question.use_count() == 1; });
+}
+
 nlohmann::json answer_to(const nlohmann::json& request, const proto::ControlService& service) {
   // Whatever slips out of a handler must not take the daemon along.
   try {
@@ -59,6 +64,7 @@ void Desk::serve(const proto::ControlService& service) {
     questions.swap(asked_);
     wanted = std::exchange(wanted_, false);
   }
+  forget_what_was_taken_back(questions);
   const Nanoseconds now = steady_now();
   std::vector<nlohmann::json> answers;
   for (const auto& question : questions) answers.push_back(answer_to(question->request, service));
@@ -101,6 +107,7 @@ std::shared_ptr<Question> Desk::ask(nlohmann::json request) {
   question->request = std::move(request);
   {
     const std::lock_guard hold(lock_);
+    forget_what_was_taken_back(asked_);
     if (asked_.size() >= kQuestionsMax) return nullptr;
     asked_.push_back(question);
   }

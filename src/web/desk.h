@@ -56,7 +56,7 @@ class Desk {
   int web_bell() const { return web_bell_; }
   std::shared_ptr<const Snapshot> latest() const;
   void want_snapshot();
-  // Nothing when too many wait already.
+  // Nothing when too many wait already. Who drops it before the answer is there has taken it back.
   std::shared_ptr<Question> ask(nlohmann::json request);
   std::optional<nlohmann::json> answer_of(const Question& question) const;
 

@@ -252,6 +252,13 @@ struct ServerCallbacks {
     return static_cast<MHD_Result>(server.reply_to(*exchange));
   }
 
+  // A zero byte would end the text before its end.
+  static size_t unescape(void*, MHD_Connection*, char* text) {
+    const size_t length = MHD_http_unescape(text);
+    std::replace(text, text + length, '\0', '?');
+    return length;
+  }
+
   static void ended(void* context, MHD_Connection* connection, void** request_context,
                     MHD_RequestTerminationCode) {
     auto& server = *static_cast<Server*>(context);
@@ -286,9 +293,9 @@ MHD_Daemon* start_library(Server& server, int socket, const ServerLimits& limits
       MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, nullptr, nullptr, ServerCallbacks::request,
       &server, MHD_OPTION_LISTEN_SOCKET, socket, MHD_OPTION_CONNECTION_LIMIT, limits.connections,
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.head_bytes, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
-      size_t{4096}, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED,
-      ServerCallbacks::ended, &server, MHD_OPTION_NOTIFY_CONNECTION, ServerCallbacks::connection,
-      &server, MHD_OPTION_END);
+      size_t{4096}, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK,
+      ServerCallbacks::unescape, nullptr, MHD_OPTION_NOTIFY_COMPLETED, ServerCallbacks::ended,
+      &server, MHD_OPTION_NOTIFY_CONNECTION, ServerCallbacks::connection, &server, MHD_OPTION_END);
 }
 
 }  // namespace ballast::web

@@ -26,7 +26,7 @@ Web::Web(Parts parts)
                                                [this] { desk_.ring_web(); })
                    : nullptr),
       api_(make_gate(parts_), parts_.events, history_ != nullptr),
-      server_(parts_.config, api_, desk_, history_.get(), parts_.say),
+      server_(parts_.config, api_, desk_, history_.get(), parts_.say, parts_.limits),
       thread_([this] {
         prctl(PR_SET_NAME, "http");
         server_.run(stopping_);

@@ -24,6 +24,7 @@ class Web {
     std::string state_dir;         // of the token and the history
     proto::ControlService events;  // version, events and last_event, callable from any thread
     Say say;
+    ServerLimits limits = {};
   };
   // Whatever fails is said, and goes without: the daemon's work does not depend on it.
   explicit Web(Parts parts);

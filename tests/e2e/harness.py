@@ -28,9 +28,10 @@ PAGE_MAGIC = 0x59464952564c4142  # of the verifier's pages, see tests/guest/page
 class Daemon:
     """A ballastd on directories of its own, which can be killed and started again."""
 
-    def __init__(self, test, memory, swap_dir=None, options=None, config_text=None, arguments=()):
+    def __init__(self, test, memory, swap_dir=None, options=None, config_text=None, arguments=(), http="off"):
         self.memory_bytes = memory
         self.arguments = list(arguments)
+        self.http = http  # off: several daemons run at a time, and none is to meet the machine's own
         self.directory = temporary_directory(test)
         self.run_dir = os.path.join(self.directory, "run")
         self.swap_dir = swap_dir or os.path.join(self.directory, "swap")
@@ -45,7 +46,7 @@ class Daemon:
 
     def command(self):
         return [self.program, "--memory", str(self.memory_bytes), "--run-dir", self.run_dir, "--swap-dir",
-                self.swap_dir, "--config", self.config, *self.arguments]
+                self.swap_dir, "--config", self.config, *(["--http", self.http] if self.http else []), *self.arguments]
 
     def launch(self):
         """Starts the process and does not wait."""
