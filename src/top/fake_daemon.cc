@@ -111,7 +111,10 @@ int main(int count, char** words) {
     (*server)->add_pollfds(polled);
     poll(polled.data(), polled.size(), (*server)->timeout_ms(now()));
     (*server)->handle(
-        polled, [&](const nlohmann::json& request) { return proto::answer(request, service); },
+        polled,
+        [&](const nlohmann::json& request, const proto::Peer&) {
+          return proto::answer(request, service);
+        },
         now());
   }
 }
