@@ -64,7 +64,8 @@ int check_config(const CommandLine& line) {
   fmt::print("the configuration is good: {}\n",
              files.empty() ? "no files, all defaults" : fmt::format("{}", fmt::join(files, ", ")));
   for (const ballast::daemon::ConfigKey& key : ballast::daemon::config_keys()) {
-    fmt::print("{} = {}\n", key.name, key.get(*config));
+    const std::string value = key.get(*config);
+    if (!value.empty()) fmt::print("{} = {}\n", key.name, value);
   }
   for (const ballast::OptionInfo& option : ballast::all_options()) {
     fmt::print("{} = {}\n", option.name, *get_option(options, option.name));

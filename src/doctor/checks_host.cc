@@ -138,8 +138,10 @@ void check_programs(const ProgramFacts& programs, std::vector<Finding>& list) {
     findings.warn(
         "kvm", "not usable: " + programs.kvm_error,
         "guests run in QEMU's software emulation (TCG), ten times slower or worse",
-        "modprobe kvm_intel or kvm_amd, switch virtualisation on in the firmware; in a VM, "
-        "allow nested virtualisation");
+        programs.kvm_error.ends_with("Permission denied")
+            ? "sudo adduser $USER kvm, and log in again"
+            : "modprobe kvm_intel or kvm_amd, switch virtualisation on in the firmware; in a VM, "
+              "allow nested virtualisation");
   }
   const char* const reinstall = "apt install --reinstall ballast";
   if (programs.launcher_path.empty()) {

@@ -113,6 +113,11 @@ void check_swap_dir(const SwapDirFacts& swap, uint64_t memory_bytes, std::vector
   Findings findings(list);
   const char* const elsewhere =
       "name a directory on a local disk: swap_dir = \"DIR\" in /etc/ballast/conf.d/swap.toml";
+  if (swap.not_permitted) {
+    findings.warn("swap-dir", swap.path + " was not looked at: no permission",
+                  "only root can tell whether it will do", "sudo ballast doctor");
+    return;
+  }
   if (!swap.error.empty()) {
     findings.fail("swap-dir", fmt::format("{}: {}", swap.path, swap.error),
                   "every VM keeps a swap file there", elsewhere);

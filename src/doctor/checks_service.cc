@@ -70,7 +70,8 @@ void check_daemon(const ServiceFacts& service, const std::string& own_version, F
 
 void check_group(const ServiceFacts& service, Findings& findings) {
   if (service.group.empty()) {
-    findings.warn("group", "there is no group ballast", "only root may look at the VMs",
+    findings.warn("group", "the group of those who may look does not exist",
+                  "only root may look at the VMs",
                   "groupadd --system ballast; systemctl restart ballastd");
   } else {
     findings.ok("group", fmt::format("members of {} may look", service.group));

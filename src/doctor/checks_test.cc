@@ -188,6 +188,15 @@ WARN  pagemap        not looked at: /proc/PID/pagemap: Permission denied
       why: guests run in QEMU's software emulation (TCG), ten times slower or worse
       fix: modprobe kvm_intel or kvm_amd, switch virtualisation on in the firmware; in a VM, allow nested virtualisation
 )"},
+    {"KVM not ours",
+     [](HostFacts& f) {
+       f.programs.kvm_usable = false;
+       f.programs.kvm_error = "/dev/kvm: Permission denied";
+     },
+     R"(WARN  kvm            not usable: /dev/kvm: Permission denied
+      why: guests run in QEMU's software emulation (TCG), ten times slower or worse
+      fix: sudo adduser $USER kvm, and log in again
+)"},
     {"parts missing",
      [](HostFacts& f) {
        f.programs.launcher_path = "";
@@ -253,6 +262,11 @@ WARN  ksm            KSM runs
      R"(FAIL  swap-dir       /var/lib/ballast/swap: Not a directory
       why: every VM keeps a swap file there
       fix: name a directory on a local disk: swap_dir = "DIR" in /etc/ballast/conf.d/swap.toml
+)"},
+    {"swap dir not permitted", [](HostFacts& f) { f.swap_dir.not_permitted = true; },
+     R"(WARN  swap-dir       /var/lib/ballast/swap was not looked at: no permission
+      why: only root can tell whether it will do
+      fix: sudo ballast doctor
 )"},
     {"swap dir in memory", [](HostFacts& f) { f.swap_dir.in_memory = true; },
      R"(FAIL  swap-dir       /var/lib/ballast/swap is on a memory file system
@@ -336,7 +350,7 @@ FAIL  daemon         no ballastd answers at /run/ballast/control.sock
      R"(WARN  daemon         ballastd 0.9 runs, this program is 1.0
       why: the running daemon is not the installed one
       fix: systemctl restart ballastd (guests only pause)
-WARN  group          there is no group ballast
+WARN  group          the group of those who may look does not exist
       why: only root may look at the VMs
       fix: groupadd --system ballast; systemctl restart ballastd
 )"},

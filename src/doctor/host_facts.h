@@ -41,7 +41,8 @@ struct MemoryFacts {
 struct SwapDirFacts {
   std::string path;
   std::string error;
-  std::string looked_at;  // the directory itself, or the nearest above it that exists
+  bool not_permitted = false;  // to us; nothing below is known then
+  std::string looked_at;       // the directory itself, or the nearest above it that exists
   bool in_memory = false;
   uint64_t free_bytes = 0;
   std::string direct_error;  // O_DIRECT
@@ -75,7 +76,7 @@ struct ServiceFacts {
   std::string run_dir;
   std::string config_error;   // what `ballastd --check-config` says; lines
   bool daemon_found = false;  // the program
-  std::string group;          // that may look; empty: there is none
+  std::string group;          // that may look; empty: it does not exist
   bool daemon_answers = false;
   std::string daemon_error;
   bool not_permitted = false;  // somebody may answer, but not to us

@@ -141,6 +141,7 @@ void probe_disk(SwapDirFacts& swap) {
   const auto memory =
       std::unique_ptr<void, decltype(&std::free)>(std::aligned_alloc(kPage, kBytes), &std::free);
   if (!file.ok() || memory == nullptr) {
+    swap.not_permitted = errno == EACCES;
     swap.direct_error = error_text();
     return;
   }
@@ -201,13 +202,18 @@ SwapDirFacts probe_swap_dir(const std::string& path) {
   swap.path = path;
   std::error_code problem;
   std::filesystem::path at = std::filesystem::absolute(path, problem);
-  while (!std::filesystem::exists(at, problem) && at.has_relative_path()) at = at.parent_path();
+  while (!std::filesystem::exists(at, problem) && at.has_relative_path()) {
+    swap.not_permitted |= problem == std::errc::permission_denied;
+    at = at.parent_path();
+  }
   swap.looked_at = at.string();
+  if (swap.not_permitted) return swap;
   const Fd directory(open(swap.looked_at.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct statfs info {};
   struct stat where {};
   if (!directory.ok() || fstatfs(directory.get(), &info) != 0 ||
       fstat(directory.get(), &where) != 0) {
+    swap.not_permitted = errno == EACCES;
     swap.error = error_text();
     return swap;
   }

@@ -16,7 +16,7 @@ namespace ballast::doctor {
 
 namespace {
 
-constexpr const char* kGroup = "ballast";
+constexpr const char* kDefaultGroup = "ballast";
 constexpr const char* kCgroups = "/sys/fs/cgroup";
 
 std::string text_of(const std::string& path) {
@@ -83,7 +83,7 @@ void probe_unit(ServiceFacts& service) {
   }
 }
 
-// What `ballastd --check-config` says, and the swap directory that it tells.
+// What `ballastd --check-config` says, and the swap directory and the group that it tells.
 void probe_config(ServiceFacts& service, std::string& swap_dir) {
   const std::string program = [] {
     const auto here = own_directory();
@@ -99,8 +99,10 @@ void probe_config(ServiceFacts& service, std::string& swap_dir) {
     return;
   }
   constexpr std::string_view kSwapDir = "swap_dir = ";
+  constexpr std::string_view kGroup = "group = ";
   std::istringstream lines(checked.output);
   for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(kGroup)) service.group = line.substr(kGroup.size());
     if (swap_dir.empty() && line.starts_with(kSwapDir)) swap_dir = line.substr(kSwapDir.size());
   }
 }
@@ -143,7 +145,8 @@ void probe_daemon(ServiceFacts& service) {
   const auto host = proto::host_report_from_json(reply->value("host", nlohmann::json::object()));
   if (!host) return;
   service.budget_bytes = host->budget_bytes;
-  // Tables, caches and shared frames are memory files that the daemon fills; guest RAM is QEMU's.
+  // Guest RAM is QEMU's to its cgroup; tables, caches and shared frames are the daemon's, and
+  // seldom half of all.
   add_limit(service, "ballastd", pid, host->budget_bytes / 2);
   for (const VmReport& vm : host->vms) {
     add_limit(service, vm.spec.name, vm.pid, vm.spec.configured_bytes);
@@ -197,8 +200,9 @@ ProgramFacts probe_programs() {
 ServiceFacts probe_service(const std::string& run_dir, std::string& swap_dir) {
   ServiceFacts service;
   service.run_dir = run_dir;
+  service.group = kDefaultGroup;
   probe_config(service, swap_dir);
-  if (getgrnam(kGroup) != nullptr) service.group = kGroup;
+  if (getgrnam(service.group.c_str()) == nullptr) service.group.clear();
   probe_unit(service);
   probe_daemon(service);
   return service;
