@@ -17,6 +17,12 @@ if(BALLAST_SANITIZE)
     target_compile_options(ballast_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
   endif()
 endif()
+if(BALLAST_HARDEN)
+  # Everything, the agent too. PIE is the compiler's default.
+  add_compile_options(-fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security
+                      -fcf-protection)
+  add_link_options(-Wl,-z,relro,-z,now)
+endif()
 if(BALLAST_TIDY)
   set(CMAKE_CXX_CLANG_TIDY clang-tidy --quiet)
 endif()
