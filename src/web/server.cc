@@ -17,7 +17,7 @@ namespace ballast::web {
 
 namespace {
 
-constexpr Nanoseconds kListenRetry = 10 * kSecond;
+constexpr Nanoseconds kListenRetry = 5 * kSecond;
 constexpr int kBacklog = 128;
 
 // A socket that listens, or −1 with errno.

@@ -37,7 +37,7 @@ struct ServerLimits {
   Nanoseconds answer_time = 3 * kSecond;  // for the main thread or the history
   size_t streams = 16;
   size_t stream_bytes = size_t{256} << 10;  // events that a stream's client has not taken
-  Nanoseconds heartbeat = 10 * kSecond;     // of a stream
+  Nanoseconds heartbeat = 5 * kSecond;      // of a stream
   double requests_per_second = 200;
   double requests_at_once = 400;
 };
