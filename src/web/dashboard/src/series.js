@@ -17,10 +17,17 @@ function meansOf(resident, shared, compressed, consumed, free) {
   return [resident, shared, compressed, overhead, free];
 }
 
+// The history without its end, whose step has just begun and has no sample yet.
+function known(live) {
+  const { times = [], host = {}, vms = {}, step = 2 } = live.history ?? {};
+  let end = times.length;
+  while (end > 0 && host.consumed_bytes[end - 1] === null) --end;
+  return { times: times.slice(0, end), host, vms, step };
+}
+
 // Moments after the history's last point, and all of them when there is no history.
 function sinceHistory(live) {
-  const times = live.history?.times ?? [];
-  const step = live.history?.step ?? 2;
+  const { times, step } = known(live);
   const last = times.length ? times[times.length - 1] : 0;
   const thinned = [];
   for (const moment of live.recent) {
@@ -32,7 +39,7 @@ function sinceHistory(live) {
 
 // {times, states, lines: [{label, colour, values}]}, the lowest of the stack first.
 export function byMeans(live) {
-  const { times = [], host = {} } = live.history ?? {};
+  const { times, host } = known(live);
   const moments = sinceHistory(live);
   const rows = times.map((_, i) => meansOf(host.resident_bytes[i], host.share_part_bytes[i], host.arena_bytes[i],
     host.consumed_bytes[i], host.free_bytes[i]));
@@ -42,14 +49,14 @@ export function byMeans(live) {
   }
   return {
     times: [...times, ...moments.map((moment) => moment.time)],
-    states: [...(host.state ?? []), ...moments.map((moment) => moment.host.state)],
+    states: [...times.map((_, i) => host.state[i]), ...moments.map((moment) => moment.host.state)],
     lines: MEANS.map((means, i) => ({ ...means, values: rows.map((row) => row[i]) })),
   };
 }
 
 // The largest VMs one by one, the others together.
 export function byVm(live) {
-  const { times = [], host = {}, vms = {} } = live.history ?? {};
+  const { times, host, vms } = known(live);
   const moments = sinceHistory(live);
   const now = live.host?.vms ?? [];
   const names = now.map((vm) => vm.name);
@@ -60,16 +67,16 @@ export function byVm(live) {
     values: [...times.map((_, t) => vms[name]?.consumed_bytes[t] ?? (host.consumed_bytes[t] === null ? null : 0)),
       ...moments.map((moment) => moment.host.vms.find((vm) => vm.name === name)?.consumed_bytes ?? 0)],
   }));
-  const all = [...(host.consumed_bytes ?? []), ...moments.map((moment) => moment.host.consumed_bytes)];
+  const all = [...times.map((_, i) => host.consumed_bytes[i]), ...moments.map((moment) => moment.host.consumed_bytes)];
   const rest = all.map((consumed, t) => (consumed === null ? null
     : Math.max(0, consumed - lines.reduce((total, line) => total + (line.values[t] ?? 0), 0))));
   const others = now.length - largest.length;
   lines.push({ key: "rest", label: others > 0 ? `${others} others, daemon` : "Daemon", colour: "--overhead", values: rest });
   lines.push({ key: "free", label: "Free", colour: "--free",
-    values: [...(host.free_bytes ?? []), ...moments.map((moment) => moment.host.free_bytes)] });
+    values: [...times.map((_, i) => host.free_bytes[i]), ...moments.map((moment) => moment.host.free_bytes)] });
   return {
     times: [...times, ...moments.map((moment) => moment.time)],
-    states: [...(host.state ?? []), ...moments.map((moment) => moment.host.state)],
+    states: [...times.map((_, i) => host.state[i]), ...moments.map((moment) => moment.host.state)],
     lines,
   };
 }

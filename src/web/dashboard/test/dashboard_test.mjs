@@ -45,6 +45,7 @@ const tests = {
     assert.equal(await page.locator(".card").count(), 7);
     assert.match(await page.locator(".standing").innerText(), /high|clear|soft|hard|low/);
     assert.equal(await page.locator(".events li").count(), 5);
+    assert.match(await page.locator(".legend").innerText(), /Resident\s+[\d.]+ GB/);
     assert.match(await page.locator(".card").first().innerText(), /paused/);
     await shot(page, "light");
     await page.getByRole("button", { name: "By VM" }).click();

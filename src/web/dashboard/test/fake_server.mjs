@@ -76,6 +76,9 @@ function makeHistory(count, query, now) {
     for (const key of ["resident_bytes", "share_part_bytes", "arena_bytes"]) put(answer.host, key, sum(key));
     for (const vm of host.vms) put((answer.vms[vm.name] ??= {}), "consumed_bytes", vm.consumed_bytes);
   }
+  // The step that has just begun has no sample yet.
+  answer.times.push(now);
+  for (const column of [...Object.values(answer.host), ...Object.values(answer.vms).map((vm) => vm.consumed_bytes)]) column.push(null);
   return answer;
 }
 
