@@ -26,15 +26,16 @@ Result<std::string> as_text(const toml::node& node) {
   if (node.is_string()) return *node.value<std::string>();
   if (node.is_integer()) return std::to_string(*node.value<int64_t>());
   if (node.is_boolean()) return std::string(*node.value<bool>() ? "1" : "0");
-  if (const toml::array* list = node.as_array(); list != nullptr && !list->empty()) {
-    std::string text;
-    for (const toml::node& element : *list) {
-      if (!element.is_string()) return Error{"must be a list of texts"};
-      text += (text.empty() ? "" : ",") + *element.value<std::string>();
-    }
-    return text;
-  }
   return Error{"must be a text or a number"};
+}
+
+Result<std::string> list_as_text(const toml::array& list) {
+  std::string text;
+  for (const toml::node& element : list) {
+    if (!element.is_string()) return Error{"must be a list of texts"};
+    text += (text.empty() ? "" : ",") + *element.value<std::string>();
+  }
+  return text;
 }
 
 Status set_key(Config& config, std::string_view name, const toml::node& node) {
@@ -48,8 +49,10 @@ Status set_key(Config& config, std::string_view name, const toml::node& node) {
   }
   const bool may_be_other = name.starts_with(kHttp) || (name == "memory" && node.is_integer());
   if (!node.is_string() && !may_be_other) return Error{fmt::format("{} must be a text", name)};
-  BALLAST_TRY(const std::string text, as_text(node));
-  if (const Status set = key->set(config, text); !set) {
+  const toml::array* const list = may_be_other ? node.as_array() : nullptr;
+  const auto text = list != nullptr ? list_as_text(*list) : as_text(node);
+  if (!text) return Error{fmt::format("{} {}", name, text.error().message)};
+  if (const Status set = key->set(config, *text); !set) {
     return Error{fmt::format("{}: {}", name, set.error().message)};
   }
   return Done{};

@@ -143,6 +143,32 @@ TEST(ConfigKeys, TakeWhatTheyGive) {
   }
 }
 
+TEST_F(ConfigFiles, TheHttpTableSaysWhereToListen) {
+  Config config;
+  const auto read = read_config_file(
+      write("[http]\nlisten = \"[::1]:80\"\nnames = [\"a.example\", \"b\"]\nhistory = false\n"),
+      config);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(config.http.address, "::1");
+  EXPECT_EQ(config.http.port, 80);
+  EXPECT_THAT(config.http.names, ElementsAre("a.example", "b"));
+  EXPECT_FALSE(config.http.history);
+  ASSERT_TRUE(read_config_file(write("[http]\nlisten = \"off\"\n"), config));
+  EXPECT_FALSE(config.http.enable);
+  const auto wrong = read_config_file(
+      write("[http]\nlisten = \"here\"\nnames = [1]\nhistory = \"no\"\nport = 80\n"), config);
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().message,
+              HasSubstr("ballast.toml:2: http.listen: 'here' is no address"));
+  EXPECT_THAT(wrong.error().message,
+              HasSubstr("ballast.toml:3: http.names must be a list of texts"));
+  EXPECT_THAT(wrong.error().message,
+              HasSubstr("ballast.toml:4: http.history: must be true or false"));
+  EXPECT_THAT(wrong.error().message, HasSubstr("ballast.toml:5: unknown key 'http.port'"));
+  EXPECT_THAT(read_config_file(write("http = 5\n"), config).error().message,
+              HasSubstr("must be a table"));
+}
+
 // Every "# key = value" of the shipped file, made a setting, must be the default; none may miss.
 TEST_F(ConfigFiles, TheShippedFileShowsTheDefaults) {
   std::ifstream shipped(BALLAST_SOURCE_DIR "/packaging/ballast.toml");
@@ -173,7 +199,8 @@ TEST_F(ConfigFiles, TheShippedFileShowsTheDefaults) {
   for (const ConfigKey& key : config_keys()) {
     EXPECT_EQ(key.get(config), key.get(defaults)) << key.name;
     const size_t dot = key.name.find('.');  // of a table
-    const std::string_view name = dot == std::string_view::npos ? key.name : key.name.substr(dot + 1);
+    const std::string_view name =
+        dot == std::string_view::npos ? key.name : key.name.substr(dot + 1);
     EXPECT_THAT(settings, HasSubstr(fmt::format("\n{} = ", name)));
   }
   for (const OptionInfo& option : all_options()) {
