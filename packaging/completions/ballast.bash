@@ -17,11 +17,12 @@ _ballastd() {
   local current=${COMP_WORDS[COMP_CWORD]}
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     --log-level) mapfile -t COMPREPLY < <(compgen -W 'info warning error' -- "$current") ;;
+    --http) mapfile -t COMPREPLY < <(compgen -W 'off 127.0.0.1:14631' -- "$current") ;;
     --memory) ;;
     --*-dir | --config) compopt -o default ;;
     *)
       mapfile -t COMPREPLY < <(compgen -W '--memory --run-dir --swap-dir --state-dir --config --check-config --log-level
-        --version --help' -- "$current")
+        --http --version --help' -- "$current")
       ;;
   esac
 }

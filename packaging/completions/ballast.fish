@@ -16,6 +16,7 @@ complete -c ballastd -l state-dir -r -d 'Options set at run time'
 complete -c ballastd -l config -r -d 'Configuration'
 complete -c ballastd -l check-config -d 'Read the configuration and exit'
 complete -c ballastd -l log-level -x -a 'info warning error' -d 'Least severity'
+complete -c ballastd -l http -x -a off -d 'Dashboard, API and metrics'
 complete -c ballastd -l version
 complete -c ballastd -l help
 

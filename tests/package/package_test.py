@@ -16,6 +16,7 @@ from machine import ROOT  # noqa: E402
 
 EXPECTED = {  # path: mode
     "usr/bin/ballast": "-rwxr-xr-x", "usr/bin/ballast-qemu": "-rwxr-xr-x", "usr/bin/ballast-sim": "-rwxr-xr-x",
+    "usr/bin/ballast-libvirt-hook": "-rwxr-xr-x", "usr/share/doc/ballast/examples/prometheus/ballast.rules.yml": "-rw-r--r--",
     "usr/sbin/ballastd": "-rwxr-xr-x", "usr/lib/ballast/libballast-agent.so": "-rw-r--r--",
     "lib/systemd/system/ballastd.service": "-rw-r--r--", "usr/lib/sysctl.d/30-ballast.conf": "-rw-r--r--",
     "etc/ballast/ballast.toml": "-rw-r--r--", "etc/ballast/conf.d/README": "-rw-r--r--",
