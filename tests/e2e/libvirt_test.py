@@ -132,7 +132,7 @@ class LibvirtDomains(EndToEndTest):
     def test_life_of_domains(self):
         """Promise: libvirt probes, defines, starts, resizes and stops domains as always; Ballast manages them under
         their names and UUIDs, by what their metadata says; what a person asks of a balloon stands."""
-        budget = 190 * MIB  # two domains of 256 MB
+        budget = 150 * MIB  # two domains of 256 MB
         libvirt, daemon = self.begin(budget)
         base = self.base_of(daemon)
         # Probed as any emulator.
@@ -173,7 +173,7 @@ class LibvirtDomains(EndToEndTest):
 
         # Overcommitted, and no byte lost.
         busy = Domain(libvirt, daemon, "busy", 2, memory("shares='high' limit='250M' salt='web'"),
-                      run=verifier(150, 4, 5)).define().start()
+                      run=verifier(90, 3, 5)).define().start()
         daemon.wait_for_vm("busy")
         vm = daemon.vm("busy")
         self.assertEqual((vm["uuid"], vm["limit_bytes"], vm["share_setting"], vm["share_group"]),
