@@ -17,7 +17,9 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
   endif()
   option(BALLAST_DASHBOARD "bundle the dashboard with npm" ${dashboard_default})
   set(npm "")
+  set(why "BALLAST_DASHBOARD was off")
   if(BALLAST_DASHBOARD)
+    set(why "npm or Node.js was missing")
     find_program(BALLAST_NPM npm)
     find_program(BALLAST_NODE node)
     if(BALLAST_NPM AND BALLAST_NODE)
@@ -29,7 +31,7 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
   file(GLOB_RECURSE dashboard_sources CONFIGURE_DEPENDS ${dashboard}/src/* ${dashboard}/*.json ${dashboard}/*.mjs
        ${dashboard}/plain.html)
   add_custom_command(OUTPUT ${BALLAST_ASSETS}
-    COMMAND ${CMAKE_COMMAND} -DNPM=${npm} -DSOURCE=${dashboard} -DWORK=${CMAKE_CURRENT_BINARY_DIR}/dashboard
+    COMMAND ${CMAKE_COMMAND} -DNPM=${npm} -DWHY=${why} -DSOURCE=${dashboard} -DWORK=${CMAKE_CURRENT_BINARY_DIR}/dashboard
             -DOUTPUT=${BALLAST_ASSETS} -P ${CMAKE_CURRENT_LIST_FILE}
     DEPENDS ${dashboard_sources} ${CMAKE_CURRENT_LIST_FILE}
     COMMENT "Bundling the dashboard" VERBATIM)
@@ -49,7 +51,7 @@ endfunction()
 file(MAKE_DIRECTORY ${WORK})
 file(COPY ${SOURCE}/ DESTINATION ${WORK} PATTERN node_modules EXCLUDE PATTERN dist EXCLUDE)
 if(NOT NPM)
-  use_plain_page("this build had no Node.js or npm")
+  use_plain_page("${WHY}")
 else()
   file(SHA256 ${SOURCE}/package-lock.json lock)
   set(fetched "")

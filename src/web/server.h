@@ -32,9 +32,10 @@ struct ServerLimits {
   size_t body_bytes = size_t{64} << 10;
   Nanoseconds head_time = 5 * kSecond;  // from connecting to the last header
   Nanoseconds body_time = 5 * kSecond;
-  Nanoseconds send_time = 20 * kSecond;   // for the client to take a reply
-  Nanoseconds idle_time = 15 * kSecond;   // between two requests
-  Nanoseconds answer_time = 3 * kSecond;  // for the main thread or the history
+  Nanoseconds send_time = 20 * kSecond;    // for the client to take a reply
+  Nanoseconds idle_time = 15 * kSecond;    // between two requests
+  Nanoseconds answer_time = 3 * kSecond;   // for the main thread or the history
+  size_t unsent_bytes = size_t{16} << 20;  // of all replies that clients have not taken
   size_t streams = 16;
   size_t stream_bytes = size_t{256} << 10;  // events that a stream's client has not taken
   Nanoseconds heartbeat = 5 * kSecond;      // of a stream
@@ -80,7 +81,7 @@ class Server {
   std::function<std::optional<Reply>()> wait_for_snapshot(FromSnapshot wanted);
   std::function<std::optional<Reply>()> wait_for_daemon(FromDaemon wanted);
   std::function<std::optional<Reply>()> wait_for_history(const FromHistory& wanted);
-  int send(Exchange& exchange, const Reply& reply);
+  int send(Exchange& exchange, const Reply& wanted);
   int send_stream(Exchange& exchange);
   long read_stream(Exchange& exchange, char* buffer, size_t size);
   View* fresh_view();
@@ -98,7 +99,8 @@ class Server {
   RateLimit rate_;
   std::unique_ptr<View> view_;  // of the newest snapshot that was asked for
   uint64_t sampled_ = 0;        // the newest snapshot the history got
-  bool resumed_ = false;        // something, in this turn
+  size_t unsent_bytes_ = 0;
+  bool resumed_ = false;  // something, in this turn
   std::set<Exchange*> waiting_;
   std::set<Exchange*> streams_;
   std::map<MHD_Connection*, Peer> peers_;

@@ -21,6 +21,7 @@ struct Server::Exchange {
   std::function<std::optional<Reply>()> look;
   Nanoseconds deadline = 0;
   std::optional<Reply> reply;
+  size_t unsent_bytes = 0;  // of the reply; counted until the request is over
   // A stream.
   bool is_stream = false;
   bool suspended = false;

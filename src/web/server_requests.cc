@@ -18,6 +18,9 @@ uint64_t unix_seconds() {
                                    .count());
 }
 
+// Refusals and the like are sent whatever others have left unread.
+constexpr size_t kSmallReply = 4096;
+
 // The page may load from here and nowhere else, and nobody may put it into a frame.
 constexpr std::pair<const char*, const char*> kSecurityHeaders[] = {
     {"Content-Security-Policy",
@@ -179,16 +182,26 @@ std::function<std::optional<Reply>()> Server::wait_for_history(const FromHistory
   };
 }
 
-int Server::send(Exchange& exchange, const Reply& reply) {
+int Server::send(Exchange& exchange, const Reply& wanted) {
   Peer& peer = peers_[exchange.connection];
   peer.phase = Phase::kSending;
   peer.since = steady_now();
-  const std::string nothing;
-  const std::string& body = reply.body ? *reply.body : nothing;
-  // The library only reads it, though it asks for a mutable pointer.
-  MHD_Response* const response = MHD_create_response_from_buffer(
-      body.size(), const_cast<char*>(body.data()), MHD_RESPMEM_MUST_COPY);
-  if (response == nullptr) return MHD_NO;
+  const size_t size = wanted.body ? wanted.body->size() : 0;
+  const bool too_much = size > kSmallReply && unsent_bytes_ + size > limits_.unsent_bytes;
+  const Reply reply =
+      too_much ? error_reply(503, "others have not taken their answers yet; try again") : wanted;
+  // Clients that ask for the same moment share its text.
+  auto* body = new std::shared_ptr<const std::string>(
+      reply.body ? reply.body : std::make_shared<const std::string>());
+  exchange.unsent_bytes = (*body)->size();
+  unsent_bytes_ += exchange.unsent_bytes;
+  MHD_Response* const response = MHD_create_response_from_buffer_with_free_callback_cls(
+      (*body)->size(), const_cast<char*>((*body)->data()),
+      [](void* shared) { delete static_cast<std::shared_ptr<const std::string>*>(shared); }, body);
+  if (response == nullptr) {
+    delete body;
+    return MHD_NO;
+  }
   add_headers(response, reply.type);
   for (const auto& [name, value] : reply.headers) {
     MHD_add_response_header(response, name.c_str(), value.c_str());
@@ -264,6 +277,7 @@ struct ServerCallbacks {
     auto& server = *static_cast<Server*>(context);
     auto* const exchange = static_cast<Server::Exchange*>(*request_context);
     if (exchange == nullptr) return;
+    server.unsent_bytes_ -= exchange->unsent_bytes;
     server.waiting_.erase(exchange);
     server.streams_.erase(exchange);
     const auto peer = server.peers_.find(connection);

@@ -61,7 +61,7 @@ class ServerTest : public testing::Test {
  protected:
   ServerTest() {
     std::filesystem::remove_all(directory_);
-    service_.host = [] { return make_host(2); };
+    service_.host = [this] { return make_host(vms_); };
     service_.options = [] { return Options{}; };
     service_.set_option = [](std::string_view, std::string_view) -> Result<std::string> {
       return std::string();
@@ -73,6 +73,7 @@ class ServerTest : public testing::Test {
     parts.limits.head_time = parts.limits.body_time = kSecond;
     parts.limits.answer_time = kSecond / 2;
     parts.limits.heartbeat = kSecond / 2;
+    parts.limits.unsent_bytes = size_t{12} << 20;
     parts.say = [](Severity, const std::string&, const std::string&) {};
     web_ = std::make_unique<Web>(std::move(parts));
     main_ = std::thread([this] {
@@ -105,6 +106,7 @@ class ServerTest : public testing::Test {
   std::thread main_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> stuck_ = false;
+  std::atomic<size_t> vms_ = 2;
 };
 
 TEST_F(ServerTest, AnswersWithSecurityHeaders) {
@@ -229,6 +231,18 @@ TEST_F(ServerTest, SlowClientsAreClosedAndKeepNobodyWaiting) {
     client->hear("", 1);
     EXPECT_TRUE(client->closed());
   }
+}
+
+TEST_F(ServerTest, WhatClientsDoNotTakeIsBounded) {
+  vms_ = 8000;  // some 10 MB of text, more than a socket's buffers hold
+  Client greedy(web_->port());
+  greedy.say("GET /api/v1/vms HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  usleep(700'000);
+  EXPECT_THAT(ask("/api/v1/vms").substr(0, 2000),
+              HasSubstr("others have not taken their answers yet"));
+  EXPECT_THAT(ask("/api/v1/version"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(greedy.hear().substr(0, 2000), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(ask("/api/v1/vms").substr(0, 2000), StartsWith("HTTP/1.1 200"));
 }
 
 TEST_F(ServerTest, AMainThreadThatDoesNotAnswerIsNotWaitedForForever) {
