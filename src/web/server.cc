@@ -202,29 +202,30 @@ void Server::feed_streams() {
   }
 }
 
+Nanoseconds Server::allowed_time(Phase phase) const {
+  switch (phase) {
+    case Phase::kHead:
+      return limits_.head_time;
+    case Phase::kBody:
+      return limits_.body_time;
+    case Phase::kSending:
+      return limits_.send_time;
+    case Phase::kIdle:
+      return limits_.idle_time;
+    case Phase::kWaiting:    // has a deadline of its own
+    case Phase::kStreaming:  // ends when it stops taking
+      break;
+  }
+  return UINT64_MAX;
+}
+
 void Server::close_slow_peers() {
   const Nanoseconds now = steady_now();
   if (now - swept_ < kSecond / 2) return;
   swept_ = now;
-  for (auto& [connection, peer] : peers_) {
-    const Nanoseconds allowed = [&] {
-      switch (peer.phase) {
-        case Phase::kHead:
-          return limits_.head_time;
-        case Phase::kBody:
-          return limits_.body_time;
-        case Phase::kSending:
-          return limits_.send_time;
-        case Phase::kIdle:
-          return limits_.idle_time;
-        case Phase::kWaiting:    // has a deadline of its own
-        case Phase::kStreaming:  // ends when it stops taking
-          break;
-      }
-      return Nanoseconds{UINT64_MAX};
-    }();
+  for (const auto& [connection, peer] : peers_) {
     // libmicrohttpd sees the end of the connection and forgets it.
-    if (now - peer.since > allowed) shutdown(peer.socket, SHUT_RDWR);
+    if (now - peer.since > allowed_time(peer.phase)) shutdown(peer.socket, SHUT_RDWR);
   }
 }
 

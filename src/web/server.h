@@ -69,6 +69,7 @@ class Server {
   void take_answers();
   void feed_streams();
   void resume(Exchange& exchange);
+  Nanoseconds allowed_time(Phase phase) const;
   void close_slow_peers();
   void stop();
 
