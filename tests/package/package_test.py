@@ -98,6 +98,8 @@ class Package(EndToEndTest):
         said = [line for line in run("systemd-analyze", "verify", unit, status=None).splitlines()
                 if "ballast" in line and not re.search(r"is not executable|Command 'man |lib/systemd", line)]
         self.assertEqual(said, [])
+        # The log is stderr; standard error follows standard output where nothing is said of it.
+        self.assertIn("\nStandardError=journal\n", text_of(unit))
         exposure = run("systemd-analyze", "security", "--offline=true", "--threshold=35", unit).splitlines()[-1]
         self.say(exposure)
 
