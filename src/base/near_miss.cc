@@ -58,7 +58,7 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
 
 std::string did_you_mean(std::string_view word, std::span<const std::string_view> known) {
   const std::string_view meant = nearest(word, known);
-  return meant.empty() ? std::string() : fmt::format("; did you mean {}?", meant);
+  return meant.empty() ? std::string() : fmt::format(" (did you mean {}?)", meant);
 }
 
 }  // namespace ballast

@@ -11,7 +11,7 @@ namespace ballast {
 // missing prefix such as "Mem."; empty if none does.
 std::string_view nearest(std::string_view word, std::span<const std::string_view> known);
 
-// "; did you mean Mem.IdleTax?", or nothing.
+// " (did you mean Mem.IdleTax?)", or nothing.
 std::string did_you_mean(std::string_view word, std::span<const std::string_view> known);
 
 }  // namespace ballast

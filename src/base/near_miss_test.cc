@@ -29,7 +29,7 @@ TEST(NearMiss, OtherWordsAreNotGuessed) {
 }
 
 TEST(NearMiss, TheSentence) {
-  EXPECT_EQ(did_you_mean("memroy", kKnown), "; did you mean memory?");
+  EXPECT_EQ(did_you_mean("memroy", kKnown), " (did you mean memory?)");
   EXPECT_EQ(did_you_mean("speed", kKnown), "");
 }
 

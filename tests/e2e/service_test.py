@@ -110,7 +110,7 @@ class Service(EndToEndTest):
 
         self.write(daemon, "conf.d/10-site.toml", 'log_level = "info"\n[options]\nMem.IdleTax = 30\nMem.SampelPeriod = 1\n')
         refusal = reload("config.refused")
-        self.assertIn(f"{extra}:4: unknown option 'Mem.SampelPeriod'; did you mean Mem.SamplePeriod?", refusal)
+        self.assertIn(f"{extra}:4: unknown option 'Mem.SampelPeriod' (did you mean Mem.SamplePeriod?)", refusal)
         self.assertEqual(option("Mem.IdleTax"), "20")
 
         os.unlink(extra)
@@ -131,7 +131,7 @@ class Service(EndToEndTest):
         self.assertEqual(bad.returncode, 1)
         lines = bad.stderr.splitlines()
         self.assertEqual(len(lines), 2, lines)
-        self.assertIn("1.toml:1: unknown key 'swapdir'; did you mean swap_dir?", lines[0])
+        self.assertIn("1.toml:1: unknown key 'swapdir' (did you mean swap_dir?)", lines[0])
         self.assertIn("1.toml:2: memory: 'lots' is not a size", lines[1])
 
     def test_who_may_ask(self):
