@@ -67,6 +67,7 @@ void Desk::serve(const proto::ControlService& service) {
   forget_what_was_taken_back(questions);
   const Nanoseconds now = steady_now();
   std::vector<nlohmann::json> answers;
+  answers.reserve(questions.size());
   for (const auto& question : questions) answers.push_back(answer_to(question->request, service));
   std::shared_ptr<Snapshot> snapshot;
   if (wanted || now >= wake_at()) {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 
 #include "web/server_parts.h"
 
@@ -235,8 +234,7 @@ long Server::read_stream(Exchange& exchange, char* buffer, size_t size) {
     MHD_suspend_connection(exchange.connection);
     return 0;
   }
-  const size_t taken = std::min(size, exchange.pending.size());
-  std::memcpy(buffer, exchange.pending.data(), taken);
+  const size_t taken = exchange.pending.copy(buffer, size);
   exchange.pending.erase(0, taken);
   return static_cast<long>(taken);
 }
