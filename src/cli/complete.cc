@@ -55,6 +55,7 @@ Words names_for(const std::string& command, const Names& names) {
   if (command == "unreserve") return names.reservations();
   if (command != "options") return {};
   Words options;
+  options.reserve(all_options().size());
   for (const OptionInfo& option : all_options()) {
     options.push_back(fmt::format("{}=", option.name));
   }
@@ -102,8 +103,10 @@ Words all_candidates(const CLI::App& app, const Words& words, const Names& names
   if (place.command != nullptr) {
     return place.named ? Words() : names_for(place.command->get_name(), names);
   }
+  const auto known = app.get_subcommands([](const CLI::App*) { return true; });
   Words commands;
-  for (const CLI::App* one : app.get_subcommands([](const CLI::App*) { return true; })) {
+  commands.reserve(known.size());
+  for (const CLI::App* one : known) {
     commands.push_back(one->get_name());
   }
   return commands;
@@ -140,6 +143,7 @@ void print_completions(const std::vector<std::string>& words, std::ostream& out)
   const Names names = {[&ask] {
                          Words vms;
                          if (const auto host = ask()) {
+                           vms.reserve(host->vms.size());
                            for (const VmReport& vm : host->vms) vms.push_back(vm.spec.name);
                          }
                          return vms;
@@ -147,6 +151,7 @@ void print_completions(const std::vector<std::string>& words, std::ostream& out)
                        [&ask] {
                          Words reserved;
                          if (const auto host = ask()) {
+                           reserved.reserve(host->reservations.size());
                            for (const Reservation& one : host->reservations) {
                              reserved.push_back(one.vm);
                            }

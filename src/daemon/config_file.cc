@@ -42,6 +42,7 @@ Status set_key(Config& config, std::string_view name, const toml::node& node) {
   const auto key = std::ranges::find(config_keys(), name, &ConfigKey::name);
   if (key == config_keys().end()) {
     std::vector<std::string_view> known;
+    known.reserve(config_keys().size() + 1);
     for (const ConfigKey& one : config_keys()) known.push_back(one.name);
     known.push_back(kOptions);
     return Error{fmt::format("unknown key '{}'{}; known are {} (a table)", name.substr(0, 40),

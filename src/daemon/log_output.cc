@@ -74,6 +74,7 @@ void LogOutput::write(const LogLine& line) const {
   if (to_journal_) {
     const std::vector<std::string> fields = journal_fields(line);
     std::vector<iovec> parts;
+    parts.reserve(fields.size());
     for (const std::string& field : fields) {
       parts.push_back({const_cast<char*>(field.data()), field.size()});
     }

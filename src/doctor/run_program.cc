@@ -49,6 +49,7 @@ Ran run_program(const std::vector<std::string>& words) {
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   pid_t pid = 0;
@@ -72,7 +73,7 @@ std::string find_program(const std::string& name) {
   std::string directories = std::string(path == nullptr ? "" : path) + ":/usr/sbin:/usr/bin";
   for (size_t start = 0; start <= directories.size();) {
     const size_t end = std::min(directories.find(':', start), directories.size());
-    const std::string program = directories.substr(start, end - start) + "/" + name;
+    std::string program = directories.substr(start, end - start) + "/" + name;
     if (end > start && access(program.c_str(), X_OK) == 0) return program;
     start = end + 1;
   }

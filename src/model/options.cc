@@ -135,6 +135,7 @@ Result<const OptionInfo*> find_option(std::string_view name) {
   const auto* found = std::ranges::find(kInfo, name, &OptionInfo::name);
   if (found != std::end(kInfo)) return found;
   std::vector<std::string_view> known;
+  known.reserve(std::size(kInfo));
   for (const OptionInfo& info : kInfo) known.push_back(info.name);
   return Error{fmt::format("unknown option '{}'{}; known are {}", name.substr(0, 40),
                            did_you_mean(name, known), fmt::join(known, ", "))};
