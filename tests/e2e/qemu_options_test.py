@@ -11,7 +11,7 @@ from harness import BIN, MIB, EndToEndTest, process_state, verifier, wait_until
 class QemuOptions(EndToEndTest):
     def test_two_memory_backends(self):
         """Promise: a VM of several RAM regions (two NUMA nodes) is managed as a whole, also by the next daemon."""
-        daemon = self.daemon(160 * MIB)
+        daemon = self.daemon(160 * MIB, options={"Mem.ShareRateMax": 0})  # what is shared need not be swapped
         guest = self.guest(
             daemon, "numa", run=verifier(180, 6, 1), memory=("-m", "256"), qemu=(
                 "-smp", "2", "-object", "memory-backend-memfd,id=m0,size=128M,share=on", "-object",
