@@ -4,9 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 namespace ballast::daemon {
@@ -170,6 +171,15 @@ TEST_F(ConfigFiles, TheHttpTableSaysWhereToListen) {
               HasSubstr("must be a table"));
 }
 
+// "# key = value", the key perhaps in quotes.
+bool is_shown_setting(std::string_view line) {
+  const size_t equals = line.find(" = ");
+  if (!line.starts_with("# ") || equals == std::string_view::npos) return false;
+  return std::ranges::all_of(line.substr(2, equals - 2), [](char c) {
+    return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '.' || c == '"';
+  });
+}
+
 // Every "# key = value" of the shipped file, made a setting, must be the default; none may miss.
 TEST_F(ConfigFiles, TheShippedFileShowsTheDefaults) {
   std::ifstream shipped(BALLAST_SOURCE_DIR "/packaging/ballast.toml");
@@ -177,9 +187,8 @@ TEST_F(ConfigFiles, TheShippedFileShowsTheDefaults) {
   std::string settings;
   size_t count = 0;
   for (std::string line; std::getline(shipped, line);) {
-    std::smatch match;
-    if (std::regex_match(line, match, std::regex(R"(# ("?[A-Za-z_.]+"? = .*))"))) {
-      settings += match[1].str() + "\n";
+    if (is_shown_setting(line)) {
+      settings += line.substr(2) + "\n";
       ++count;
     } else {
       EXPECT_TRUE(line.empty() || line[0] == '#' || line[0] == '[')
