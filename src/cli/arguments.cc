@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "base/near_miss.h"
 #include "cli/arguments_parts.h"
 #include "proto/run_dir.h"
 
@@ -65,11 +66,13 @@ int explain(const CLI::App& app, const CLI::ParseError& error, bool has_separato
   const auto chosen = app.get_subcommands();
   const auto unknown = app.remaining();
   if (chosen.empty() && !unknown.empty()) {
-    err << "ballast: '" << unknown.front() << "' is no command; known are";
+    std::vector<std::string> names;
     for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-      err << ' ' << command->get_name();
+      names.push_back(command->get_name());
     }
-    err << '\n';
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    err << fmt::format("ballast: '{}' is no command{}; known are {}\n", unknown.front(),
+                       did_you_mean(unknown.front(), known), fmt::join(known, " "));
   } else {
     err << "ballast: " << error.what() << '\n';
   }

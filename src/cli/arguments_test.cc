@@ -254,5 +254,10 @@ TEST(Arguments, HelpHasExamplesAndFits100Columns) {
   }
 }
 
+TEST(Arguments, AnUnknownCommandIsAnsweredWithWhatWasPerhapsMeant) {
+  EXPECT_THAT(parse({"optoins"}).err,
+              HasSubstr("'optoins' is no command (did you mean options?); known are "));
+}
+
 }  // namespace
 }  // namespace ballast::cli
