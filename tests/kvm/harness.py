@@ -72,7 +72,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [os.path.join(self.bin_dir, "ballastd"), "--memory", str(self.memory), "--run-dir", self.run_dir,
-                 "--swap-dir", self.swap_dir, "--config", self.config],
+                 "--swap-dir", self.swap_dir, "--config", self.config, "--http", "off"],
                 stdout=log, stderr=log)
         wait_until(self._answers, "ballastd does not answer; its log:\n" + self.log()[-2000:])
 
