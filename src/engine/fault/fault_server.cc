@@ -126,20 +126,25 @@ bool FaultServer::install_stopped(machine::InstallStop stop, PageIndex at) {
 }
 
 FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
-  // Neighbours that were given up may be the balloon's own: frames there are for nobody, and count
-  // as the guest's use, for which the balloon grows. But what it lets go is touched in runs.
-  const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level() && !vm_.orders.ballooned();
+  const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level();
   const uint32_t steps = streams_.steps_at(page);
   const uint32_t reach_pages = reach(steps, plenty ? kZeroFillPages : kZeroFillPagesShort,
                                      plenty ? kZeroFillPagesMax : kZeroFillPages);
   // A random touch gets its aligned block (the guest's neighbours come from both sides), a walk
   // what lies ahead.
+  // Neighbours that were given up may be the balloon's own: frames there would be for nobody, and
+  // count as the guest's use, for which the balloon would grow.
+  const bool given_up_too = steps >= kWalkSteps || !vm_.orders.ballooned();
+  const auto comes_along = [&](uint32_t at) {
+    const PageState state = vm_.state(PageIndex(at));
+    return fillable(state) && (given_up_too || state != PageState::kBallooned);
+  };
   uint32_t first = page.raw();
   const uint32_t block = first / reach_pages * reach_pages;
-  while (first > block && fillable(vm_.state(PageIndex(first - 1)))) --first;
+  while (first > block && comes_along(first - 1)) --first;
   const uint32_t limit = std::min(page.raw() + reach_pages, vm_.tables.page_count());
   uint32_t end = page.raw() + 1;
-  while (end < limit && end - first < reach_pages && fillable(vm_.state(PageIndex(end)))) ++end;
+  while (end < limit && end - first < reach_pages && comes_along(end)) ++end;
 
   uint32_t frames = vm_.charge_frames(end - first);
   if (frames == 0) return Answer::kNoMemory;
