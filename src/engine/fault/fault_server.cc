@@ -132,19 +132,12 @@ FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
                                      plenty ? kZeroFillPagesMax : kZeroFillPages);
   // A random touch gets its aligned block (the guest's neighbours come from both sides), a walk
   // what lies ahead.
-  // Neighbours that were given up may be the balloon's own: frames there would be for nobody, and
-  // count as the guest's use, for which the balloon would grow.
-  const bool given_up_too = steps >= kWalkSteps || !vm_.orders.ballooned();
-  const auto comes_along = [&](uint32_t at) {
-    const PageState state = vm_.state(PageIndex(at));
-    return fillable(state) && (given_up_too || state != PageState::kBallooned);
-  };
   uint32_t first = page.raw();
   const uint32_t block = first / reach_pages * reach_pages;
-  while (first > block && comes_along(first - 1)) --first;
+  while (first > block && fillable(vm_.state(PageIndex(first - 1)))) --first;
   const uint32_t limit = std::min(page.raw() + reach_pages, vm_.tables.page_count());
   uint32_t end = page.raw() + 1;
-  while (end < limit && end - first < reach_pages && comes_along(end)) ++end;
+  while (end < limit && end - first < reach_pages && fillable(vm_.state(PageIndex(end)))) ++end;
 
   uint32_t frames = vm_.charge_frames(end - first);
   if (frames == 0) return Answer::kNoMemory;
