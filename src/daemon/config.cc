@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "daemon/config_http.h"
+#include "daemon/log_output.h"
 #include "proto/run_dir.h"
 
 namespace ballast::daemon {
@@ -45,17 +46,7 @@ Status set_log_level(Config& config, const std::string& text) {
   return Done{};
 }
 
-std::string get_log_level(const Config& config) {
-  switch (config.log_level) {
-    case machine::Severity::kInfo:
-      return "info";
-    case machine::Severity::kWarning:
-      return "warning";
-    case machine::Severity::kError:
-      return "error";
-  }
-  return "error";
-}
+std::string get_log_level(const Config& config) { return name_of(config.log_level); }
 
 constexpr ConfigKey kKeys[] = {
     {"memory", Change::kRestart, set_memory, get_memory},
