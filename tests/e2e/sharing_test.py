@@ -114,19 +114,19 @@ class NoByteIsLost(SharingTest):
         daemon = self.daemon(210 * MIB, options={**EAGER, "Mem.ShareForceSalting": 0})
         guests = [self.twins(daemon, name, seconds=45, mib=96, mix="zero:5,lz50:25,random:10,twin:60")
                   for name in ("a", "b")]
-        most = 0
+        most = evictions = peak = 0
         while all(guest.alive() for guest in guests):
             host = daemon.host()
             self.assertLessEqual(host["consumed_bytes"], host["budget_bytes"])
+            peak = max(peak, host["consumed_bytes"])
             most = max(most, sum(vm["share_joins"] + vm["share_breaks"] for vm in host["vms"]))
-            last = host
+            evictions = max(evictions, sum(vm["zips"] + vm["swap_outs"] for vm in host["vms"]))
             time.sleep(0.2)
         for guest in guests:
             guest.finish()
-        evictions = sum(vm["zips"] + vm["swap_outs"] for vm in last["vms"])
+        self.say(f"{most} merges and breaks, {evictions} evictions, {peak / MIB:.1f} MiB at most")
         self.assertGreater(most, 20_000)
         self.assertGreater(evictions, 1000)
-        self.say(f"{most} merges and breaks, {evictions} evictions")
         wait_until(lambda: daemon.host()["share_groups"] == [], lambda: daemon.host(), 20)
 
     def test_daemon_dies_meanwhile(self):
