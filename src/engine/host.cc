@@ -221,7 +221,8 @@ void Host::carry_out(Member& member, const VmReport& report) {
                             .limit_floor_bytes = own(decision.limit_floor_bytes),
                             .min_bytes = own(member.allocation.min_bytes),
                             .bring_back = member.brings_back,
-                            .share_rate = share_rate()});
+                            .share_rate = share_rate(),
+                            .ballooned = decision.balloon.size_bytes > 0});
   if (member.balloon == nullptr) return;
   if (member.balloon->view().link != machine::BalloonView::Link::kReady) return;
   const bool busy =

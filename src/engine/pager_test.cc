@@ -204,6 +204,22 @@ TEST(Discards, FreeFramesAndStoredCopiesAtOnce) {
   vm.check_all();  // zeros
 }
 
+TEST(Discards, OfWhatABalloonMayHoldLittleIsBroughtAlong) {
+  for (const bool ballooned : {false, true}) {
+    TestVm vm;
+    vm.pager->set_orders({.target_bytes = ~uint64_t{0}, .ballooned = ballooned});
+    for (uint32_t page = 0; page < 64; ++page) vm.guest_discards(page);
+    vm.stamp(37, Kind::kZips);
+    uint32_t resident = 0;
+    for (uint32_t page = 0; page < 64; ++page) resident += vm.state(page) == PageState::kResident;
+    EXPECT_EQ(resident, ballooned ? 4u : 16u);
+    for (uint32_t page = 38; page < 64; ++page) vm.stamp(page, Kind::kZips);
+    EXPECT_LT(vm.pager->report().faults, 8u);
+    vm.pager->audit();
+    vm.check_all();
+  }
+}
+
 TEST(Discards, ATouchBeforeTheMarksWereTakenReadsZeros) {
   TestVm vm;
   for (uint32_t page = 0; page < 16; ++page) vm.stamp(page, Kind::kRandom);

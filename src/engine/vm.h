@@ -87,6 +87,7 @@ struct Orders {
   uint64_t min_bytes = 0;              // of guest memory; the VM is never taken below it
   bool bring_back = false;             // swapped pages may return while memory is plenty
   uint32_t share_rate = ~uint32_t{0};  // pages/s that may be looked at for sharing, at most
+  bool ballooned = false;              // the guest's balloon holds pages
 };
 
 // Orders as the worker reads them: each number by itself; a mixture of two orders does no harm.
@@ -100,6 +101,7 @@ class StandingOrders {
     min_bytes_.store(orders.min_bytes, std::memory_order_relaxed);
     bring_back_.store(orders.bring_back, std::memory_order_relaxed);
     share_rate_.store(orders.share_rate, std::memory_order_relaxed);
+    ballooned_.store(orders.ballooned, std::memory_order_relaxed);
   }
   uint64_t target_bytes() const { return target_bytes_.load(std::memory_order_relaxed); }
   uint64_t soft_floor_bytes() const { return soft_floor_bytes_.load(std::memory_order_relaxed); }
@@ -107,6 +109,7 @@ class StandingOrders {
   uint64_t min_bytes() const { return min_bytes_.load(std::memory_order_relaxed); }
   bool bring_back() const { return bring_back_.load(std::memory_order_relaxed); }
   uint32_t share_rate() const { return share_rate_.load(std::memory_order_relaxed); }
+  bool ballooned() const { return ballooned_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> target_bytes_;
@@ -115,6 +118,7 @@ class StandingOrders {
   std::atomic<uint64_t> min_bytes_;
   std::atomic<bool> bring_back_;
   std::atomic<uint32_t> share_rate_;
+  std::atomic<bool> ballooned_;
 };
 
 // Page-aligned memory for I/O and staging, allocated once.

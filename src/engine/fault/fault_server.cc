@@ -126,7 +126,9 @@ bool FaultServer::install_stopped(machine::InstallStop stop, PageIndex at) {
 }
 
 FaultServer::Answer FaultServer::fill_zero(PageIndex page) {
-  const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level();
+  // Neighbours that were given up may be the balloon's own: frames there are for nobody, and count
+  // as the guest's use, for which the balloon grows. But what it lets go is touched in runs.
+  const bool plenty = vm_.ledger.free() > vm_.ledger.stop_level() && !vm_.orders.ballooned();
   const uint32_t steps = streams_.steps_at(page);
   const uint32_t reach_pages = reach(steps, plenty ? kZeroFillPages : kZeroFillPagesShort,
                                      plenty ? kZeroFillPagesMax : kZeroFillPages);

@@ -154,6 +154,18 @@ TEST(Planner, ABalloonShrinksAsSoonAsTheTargetRises) {
   EXPECT_EQ(decisions[0].balloon.request_bytes, 0u);
 }
 
+// Also of a guest that never touched half of its memory: what it holds and its balloon together stay
+// under its target, and under its size less the balloon.
+TEST(Planner, ABalloonLeavesAVmThatGetsAllItWants) {
+  const Options options;
+  Planner planner(options);
+  std::vector<VmSituation> vms = {vm_of("a", 256, 100)};
+  give_balloon(vms[0], 20, kSecond);
+  const auto decisions = planner.plan(host_of(HostState::kHigh, 1000, 800, 2 * kSecond), vms);
+  EXPECT_EQ(decisions[0].target.bound, Bound::kWant);
+  EXPECT_EQ(decisions[0].balloon.request_bytes, 0u);
+}
+
 // A guest cannot grow past its balloon, so nothing else may tell that it wants to.
 TEST(Planner, WhileThereIsABalloonTargetsFollowEveryTick) {
   const Options options;
