@@ -14,7 +14,7 @@ constexpr Nanoseconds kTickCalm = kSecond;
 constexpr Nanoseconds kTickBusy = 250 * kMillisecond;
 // How often a guest's driver tells its statistics.
 constexpr uint32_t kStatsCalmSeconds = 10;
-constexpr uint32_t kStatsBusySeconds = 2;
+constexpr uint32_t kStatsBusySeconds = 1;
 // A VM that is less active than this has no use for its swapped pages now.
 constexpr uint64_t kActivePartMin = 50;  // 1/50 of its memory
 
@@ -173,6 +173,8 @@ std::vector<VmSituation> Host::situations() const {
                    .consumed_bytes = report.consumed_bytes,
                    .resident_bytes = report.resident_bytes,
                    .paged_bytes = report.compressed_bytes + report.swapped_bytes,
+                   .held_bytes = report.resident_bytes + report.compressed_bytes +
+                                 report.swapped_bytes + report.zero_bytes + report.shared_bytes,
                    .balloon = {}};
     vm.active_bytes = report.samples > 0 ? report.active_bytes : vm.resident_bytes + vm.paged_bytes;
     if (member.balloon != nullptr) vm.balloon = member.balloon->view();

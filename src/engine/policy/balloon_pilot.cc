@@ -23,6 +23,9 @@ constexpr int kSwappingReports = 3;
 constexpr Nanoseconds kBetweenRaises = kSecond / 2;
 constexpr Nanoseconds kFresh = 30 * kSecond;
 constexpr Nanoseconds kLatency = 3 * kSecond;  // of a guest that is told to stop shrinking
+// A driver that tells anything has told it by then. A daemon that dies and comes back knows nothing
+// of what the guest could not spare a moment ago.
+constexpr Nanoseconds kHearing = 3 * kSecond;
 constexpr Nanoseconds kMinBackOff = 30 * kSecond;
 constexpr Nanoseconds kMaxBackOff = 300 * kSecond;
 
@@ -80,9 +83,7 @@ std::string_view name_of(BalloonCondition condition) {
   BALLAST_CHECK(false);
 }
 
-BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
-                              uint64_t configured_bytes, uint64_t wanted_bytes, uint64_t max_bytes,
-                              bool grow) {
+BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now, const Wish& wish) {
   using Link = machine::BalloonView::Link;
   if (view.link == Link::kNone) *this = BalloonPilot();
   plan_.deliverable_bytes = 0;
@@ -91,14 +92,15 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
     if (view.link != Link::kNone) plan_.condition = BalloonCondition::kUnreachable;
     return plan_;
   }
-  if (!known_ || view.resets != resets_) begin(view, configured_bytes);
+  if (!known_ || view.resets != resets_) begin(view, wish);
 
-  Sight sight{.size = size_of(view, configured_bytes),
-              .target = whole_pages(std::min({wanted_bytes, max_bytes, configured_bytes})),
-              .max = whole_pages(std::min(max_bytes, configured_bytes)),
-              .floor = std::max(kMinFloor, configured_bytes / 20),
+  const uint64_t max = std::min(wish.max_bytes, wish.configured_bytes);
+  Sight sight{.size = size_of(view, wish.configured_bytes),
+              .target = whole_pages(std::min(wish.wanted_bytes, max)),
+              .max = whole_pages(max),
+              .floor = std::max(kMinFloor, wish.configured_bytes / 20),
               .ceiling = std::nullopt,
-              .grow = grow};
+              .grow = wish.grow};
   plan_.size_bytes = sight.size;
   if (!view.vm_runs) {
     last_call_.reset();
@@ -119,10 +121,14 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
   }
   if (was_foreign) return_from_foreign(sight);
 
+  const int64_t more = held_more(sight.size, wish.held_bytes);
   watch(sight, elapsed);
-  const bool new_report = read_report(view, sight.size, configured_bytes);
+  const bool new_report = read_report(view, sight.size, wish.configured_bytes);
+  // For a new report, too: it may be older than all of that.
+  if (report_) report_->taken = std::max<int64_t>(report_->taken + more, 0);
   if (report_ && report_->available && report_->at <= now && now - report_->at <= kFresh) {
-    sight.ceiling = whole_pages(minus(report_->size + *report_->available, sight.floor));
+    const uint64_t left = minus(*report_->available, static_cast<uint64_t>(report_->taken));
+    sight.ceiling = whole_pages(minus(report_->size + left, sight.floor));
   }
   if (const auto lack = lacking(sight, new_report)) spare(sight, *lack);
   if (heading_ > 0 && clock_ - moved_at_ >= kStuckAfter) give_up(sight);
@@ -144,7 +150,7 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
 }
 
 // The first sight of a working device, or a guest that has booted anew.
-void BalloonPilot::begin(const machine::BalloonView& view, uint64_t configured_bytes) {
+void BalloonPilot::begin(const machine::BalloonView& view, const Wish& wish) {
   BalloonPilot fresh;
   fresh.known_ = true;
   fresh.resets_ = view.resets;
@@ -155,12 +161,14 @@ void BalloonPilot::begin(const machine::BalloonView& view, uint64_t configured_b
     fresh.stale_actual_ = view.actual_bytes;
     if (view.stats) fresh.report_ = Report{.at = view.stats->at};  // of the time before
   }
-  const uint64_t size = fresh.size_of(view, configured_bytes);
+  const uint64_t size = fresh.size_of(view, wish.configured_bytes);
   fresh.driver_seen_ = size > 0;
   fresh.request_ = fresh.last_size_ = fresh.mark_ = fresh.held_ = size;
   // What is in the balloon already may be on its way to what another daemon asked for.
-  fresh.asked_most_ = fresh.explained_ = size == 0 ? 0 : configured_bytes;
+  fresh.asked_most_ = fresh.explained_ = size == 0 ? 0 : wish.configured_bytes;
+  fresh.guest_held_ = wish.held_bytes;
   fresh.asked_until_ = fresh.clock_ + kLatency;
+  fresh.heard_by_ = known_ ? heard_by_ : fresh.clock_ + kHearing;
   fresh.plan_.size_bytes = fresh.plan_.request_bytes = size;
   fresh.plan_.rate = kFirstRate;
   *this = fresh;
@@ -195,6 +203,15 @@ bool BalloonPilot::read_report(const machine::BalloonView& view, uint64_t size,
     stuck_ = false;
   }
   return true;
+}
+
+// What the guest has taken into use since the last call, in bytes; less than 0 when it gave up more
+// than its balloon took.
+int64_t BalloonPilot::held_more(uint64_t size, uint64_t held) {
+  const auto more = static_cast<int64_t>(held) - static_cast<int64_t>(guest_held_);
+  guest_held_ = held;
+  const auto ballooned = static_cast<int64_t>(minus(size, last_size_));
+  return more < 0 ? std::min<int64_t>(more + ballooned, 0) : more;
 }
 
 // Whether the balloon's size is somebody else's doing: it grew beyond all that we asked for lately,
@@ -257,14 +274,19 @@ void BalloonPilot::measure(const Sight& sight, Nanoseconds elapsed) {
 }
 
 // Over-asked: what the guest needs back; absent when it has enough.
-std::optional<uint64_t> BalloonPilot::lacking(const Sight& sight, bool new_report) const {
+std::optional<uint64_t> BalloonPilot::lacking(const Sight& sight, bool new_report) {
+  if (sight.size == 0) given_back_ = 0;
   if (heading_ < 0 || sight.size == 0) return std::nullopt;
   if (sight.size + kProgress <= held_) return 0;  // it has taken it already
   if (!new_report) return std::nullopt;
   const bool low = sight.ceiling && *report_->available < sight.floor / 2;
+  if (!low) given_back_ = 0;
   if (!low && swapping_reports_ < kSwappingReports) return std::nullopt;
   const uint64_t available = sight.ceiling ? *report_->available : sight.floor;
-  return std::max(kMinGiveBack, minus(sight.floor, available));
+  const uint64_t lack = std::max(kMinGiveBack, minus(sight.floor, available));
+  // How much is missing nobody can tell when what it was given is gone already.
+  if (low) given_back_ = std::max(lack, 2 * given_back_);
+  return low ? given_back_ : lack;
 }
 
 void BalloonPilot::spare(const Sight& sight, uint64_t lack) {
@@ -302,6 +324,7 @@ void BalloonPilot::steer(const Sight& sight) {
   }
   const uint64_t most = std::clamp(sight.ceiling.value_or(sight.target), sight.size, sight.target);
   request_ = std::min(request_, most);
+  if (!sight.ceiling && clock_ < heard_by_) return;
   const uint64_t limit = std::min(most, sight.size + step(sight));
   const bool worth_it = limit == sight.target || limit >= request_ + kWorthAsking;
   if (worth_it) raise_to(limit);

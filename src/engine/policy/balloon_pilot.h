@@ -3,14 +3,15 @@
 // next request. Everything the guest says is clamped; a lying guest harms itself only.
 //
 //   steps        grows in steps that the guest can deliver within a second or so (measured rate),
-//                never into what the guest needs to live; shrinks at once
+//                never into what the guest needs to live (it is asked first how it is, and what
+//                it took since then is gone); shrinks at once
 //   stuck        asked for more than kStuckAfter ago and nothing moved: the request is taken back
 //                to what was reached, so that the driver does not burn the guest's CPU trying, and
 //                tried again after a back-off that doubles. A guest that does not shrink counts as
 //                stuck too, but stays asked: giving back costs it nothing
 //   over-asked   the guest has less available than it needs to live, or swaps, or takes pages back
-//                by itself: it is given back what it lacks, and its balloon is not grown until it
-//                has had room for a while
+//                by itself: it is given back what it lacks (twice as much when that was not
+//                enough), and its balloon is not grown until it has had room for a while
 //   no-driver    the device never answered (guest booting, no driver): not counted on; probed
 //   foreign      it grew further than we asked: somebody else asks too (virsh setmem, another
 //                monitor). That stands, as a person's will; the balloon is left alone until that is
@@ -54,11 +55,16 @@ class BalloonPilot {
   // How long a guest may take before it counts as stuck (peers: squeezed, 5 s).
   static constexpr Nanoseconds kStuckAfter = 5 * kSecond;
 
-  // To be called every second or more often. `wanted_bytes`: size that the policy wants now.
-  // `max_bytes`: sched.mem.maxmemctl. `grow`: whether growing is allowed (the host is short, or the
-  // VM is above its limit). Sizes are rounded down to pages.
-  BalloonPlan fly(const machine::BalloonView& view, Nanoseconds now, uint64_t configured_bytes,
-                  uint64_t wanted_bytes, uint64_t max_bytes, bool grow);
+  // What the policy knows and wants. Sizes of balloons are rounded down to pages.
+  struct Wish {
+    uint64_t configured_bytes = 0;
+    uint64_t held_bytes = 0;    // of the guest's memory, in whatever form: was not given up
+    uint64_t wanted_bytes = 0;  // size of the balloon that the policy wants now
+    uint64_t max_bytes = 0;     // sched.mem.maxmemctl
+    bool grow = false;          // growing is allowed: the host is short, or the VM above its limit
+  };
+  // To be called every second or more often.
+  BalloonPlan fly(const machine::BalloonView& view, Nanoseconds now, const Wish& wish);
 
   // The last plan.
   const BalloonPlan& plan() const { return plan_; }
@@ -80,17 +86,19 @@ class BalloonPilot {
     std::optional<uint64_t> available;
     std::optional<uint64_t> swap_in_bytes;
     std::optional<uint64_t> major_faults;
+    int64_t taken = 0;  // by the guest since then, of what was available
   };
 
-  void begin(const machine::BalloonView& view, uint64_t configured_bytes);
+  void begin(const machine::BalloonView& view, const Wish& wish);
   uint64_t size_of(const machine::BalloonView& view, uint64_t configured_bytes);
   bool read_report(const machine::BalloonView& view, uint64_t size, uint64_t configured_bytes);
+  int64_t held_more(uint64_t size, uint64_t held);
   bool is_foreign(const Sight& sight);
   void return_from_foreign(const Sight& sight);
   void note_request();
   void watch(const Sight& sight, Nanoseconds elapsed);
   void measure(const Sight& sight, Nanoseconds elapsed);
-  std::optional<uint64_t> lacking(const Sight& sight, bool new_report) const;
+  std::optional<uint64_t> lacking(const Sight& sight, bool new_report);
   void spare(const Sight& sight, uint64_t lack);
   void give_up(const Sight& sight);
   void steer(const Sight& sight);
@@ -115,6 +123,7 @@ class BalloonPilot {
 
   uint64_t request_ = 0;
   Nanoseconds may_raise_at_ = 0;
+  Nanoseconds heard_by_ = 0;  // nothing is asked before, unless the guest has told how it is
   uint64_t last_size_ = 0;
   double rate_ = 0;     // bytes per second
   bool eager_ = false;  // waits for a request: may be faster than measured
@@ -134,11 +143,13 @@ class BalloonPilot {
   Nanoseconds retry_after_ = 0;  // the present back-off
 
   std::optional<Report> report_;
+  uint64_t guest_held_ = 0;   // by the guest, at the last call
   int swapping_reports_ = 0;  // in a row
   uint64_t held_ = 0;         // the most that it has held since it had to shrink: falls below are
   Nanoseconds calm_at_ = 0;   // the guest's own idea, from then on
   Nanoseconds spare_until_ = 0;
   Nanoseconds spare_after_ = 0;  // the present back-off
+  uint64_t given_back_ = 0;      // at the last report that showed it lacking; 0: it does not
 };
 
 }  // namespace ballast::engine

@@ -61,6 +61,7 @@ TEST(BalloonPilot, StaleOrAbsurdStatisticsBindNothing) {
     Flight flight;
     flight.guest.tells = false;
     flight.guest.uses = 1000 * kMb;  // true or not: it would allow nothing at all
+    flight.listen();
     flight.guest.tell(flight.now);
     spoil(*flight.guest.view.stats);
     flight.wanted = 400 * kMb;
@@ -126,11 +127,58 @@ TEST(BalloonPilot, GivesBackAtLeastEightMbAndAtMostTheBalloon) {
   flight.ticks(5);
   flight.guest.tell(flight.now);
   flight.guest.view.stats->available_bytes = 8 * kMb - 1;
-  EXPECT_EQ(flight.tick().request_bytes, 21 * kMb - 8 * kMb - 4096);
+  EXPECT_EQ(flight.tick().request_bytes, 3 * kMb);  // 9 were not enough: 18 more
   flight.ticks(5);
   flight.guest.tell(flight.now);
   flight.guest.view.stats->available_bytes = 0;
   EXPECT_EQ(flight.tick().request_bytes, 0u);
+}
+
+// A daemon that died and came back has forgotten what the guest could not spare.
+TEST(BalloonPilot, AGuestIsAskedHowItIsBeforeItIsAskedForMemory) {
+  Guest guest = silent();
+  guest.balloon = 300 * kMb;
+  guest.uses = 700 * kMb;
+  Flight flight(guest);
+  flight.wanted = 400 * kMb;
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(flight.tick(kSecond / 4).request_bytes, 300 * kMb);
+  flight.guest.tells = true;
+  for (int i = 0; i < 20; ++i) EXPECT_LE(flight.tick(kSecond / 4).request_bytes, 300 * kMb);
+}
+
+// A report is old as soon as it is there: a guest that grows by 100 MB per second has nothing of
+// what it told about two seconds ago.
+TEST(BalloonPilot, WhatTheGuestTookSinceItsReportIsNotAvailable) {
+  Guest guest;
+  guest.uses = 300 * kMb;
+  Flight flight(guest);
+  flight.wanted = flight.max = 900 * kMb;
+  flight.guest.tells = false;
+  flight.grow = false;
+  flight.ticks(3);
+  flight.guest.uses = 800 * kMb;  // 172.8 MB can go
+  flight.grow = true;
+  flight.ticks(10);
+  EXPECT_LE(flight.guest.balloon, 173 * kMb);
+  EXPECT_GE(flight.guest.balloon, 168 * kMb);
+  flight.guest.uses = 400 * kMb;  // it let go of that, not to the balloon
+  flight.ticks(10);
+  EXPECT_LE(flight.guest.balloon, 573 * kMb);
+  EXPECT_GE(flight.guest.balloon, 568 * kMb);
+}
+
+TEST(BalloonPilot, WhatTheBalloonTookWasNotLetGoOf) {
+  Guest guest;
+  guest.uses = 800 * kMb;  // 172.8 MB can go
+  Flight flight(guest);
+  flight.wanted = flight.max = 900 * kMb;
+  flight.guest.tells = false;
+  for (int i = 0; i < 20; ++i) {
+    flight.guest.uses = 800 * kMb - flight.guest.balloon / 2;  // page cache
+    flight.tick();
+  }
+  EXPECT_LE(flight.guest.balloon, 173 * kMb);
+  EXPECT_GE(flight.guest.balloon, 168 * kMb);
 }
 
 TEST(BalloonPilot, AGuestThatSwapsIsGivenEightMbAtATime) {

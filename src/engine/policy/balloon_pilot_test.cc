@@ -73,6 +73,7 @@ TEST(BalloonPilot, FirstStepsAreSmallerWhereTheGuestTellsNothing) {
   flight.wanted = 400 * kMb;
   EXPECT_EQ(flight.tick().request_bytes, 64 * kMb);
   Flight blind(silent());
+  blind.listen();
   blind.wanted = 400 * kMb;
   EXPECT_EQ(blind.tick().request_bytes, 16 * kMb);
 }
@@ -275,6 +276,7 @@ TEST(BalloonPilot, APauseDoesNotLookLikeStuck) {
 
 TEST(BalloonPilot, AGuestWithoutDriverIsProbedNowAndThen) {
   Flight flight(deaf(false));
+  flight.listen();
   flight.wanted = 400 * kMb;
   EXPECT_EQ(flight.tick().deliverable_bytes, 0u);  // nothing is known of it
   EXPECT_EQ(flight.ticks(4).condition, Condition::kInflating);
@@ -288,7 +290,7 @@ TEST(BalloonPilot, AGuestWithoutDriverIsProbedNowAndThen) {
     probed = std::max(probed, flight.plan.request_bytes);
   }
   EXPECT_EQ(probed, 16 * kMb);
-  EXPECT_EQ(flight.raises.size(), 10u);  // every 35 s
+  EXPECT_EQ(flight.raises.size(), 11u);  // every 35 s
   // Its driver is loaded.
   flight.guest.inflate_rate = 100 * kMb;
   EXPECT_TRUE(flight.until(Condition::kInflating, 40));
@@ -298,6 +300,7 @@ TEST(BalloonPilot, AGuestWithoutDriverIsProbedNowAndThen) {
 
 TEST(BalloonPilot, ASmallDeliveryProvesADriver) {
   Flight flight(silent());
+  flight.listen();
   flight.wanted = kMb / 2;
   EXPECT_TRUE(flight.until(Condition::kIdle, 3));
   EXPECT_EQ(flight.plan.deliverable_bytes, 650 * kMb - kMb / 2);
@@ -305,6 +308,7 @@ TEST(BalloonPilot, ASmallDeliveryProvesADriver) {
 
 TEST(BalloonPilot, StatisticsProveADriver) {
   Flight flight(deaf(false));
+  flight.listen();
   flight.wanted = 400 * kMb;
   ASSERT_TRUE(flight.until(Condition::kNoDriver, 7));
   flight.guest.inflate_rate = 100 * kMb;

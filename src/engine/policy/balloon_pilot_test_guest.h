@@ -74,7 +74,12 @@ class Flight {
 
   BalloonPlan tick(Nanoseconds time = kSecond) {
     const uint64_t before = plan.request_bytes;
-    plan = pilot.fly(guest.view, now, guest.configured, wanted, max, grow);
+    plan = pilot.fly(guest.view, now,
+                     {.configured_bytes = guest.configured,
+                      .held_bytes = guest.uses,
+                      .wanted_bytes = wanted,
+                      .max_bytes = max,
+                      .grow = grow});
     if (flown_ && plan.request_bytes > before) raises.push_back(now);
     if (flown_ && plan.request_bytes != before) ++requests;
     check();
@@ -89,6 +94,12 @@ class Flight {
   BalloonPlan ticks(int count, Nanoseconds time = kSecond) {
     for (int i = 0; i < count; ++i) tick(time);
     return plan;
+  }
+  // Until a guest that has not told how it is is taken for one that does not tell.
+  void listen() {
+    const uint64_t want = std::exchange(wanted, 0);
+    ticks(3);
+    wanted = want;
   }
   // Ticks until `condition`; false after so many.
   bool until(BalloonCondition condition, int most, Nanoseconds time = kSecond) {

@@ -155,12 +155,16 @@ void Planner::decide(const HostSituation& host, const VmSituation& vm, Known& kn
   const uint64_t size = balloon_size(vm);
   const bool at_its_min = vm.consumed_bytes <= vm.allocation.min_bytes + vm.overhead_bytes;
   uint64_t wanted = std::min(size, vm.configured_bytes - std::min(vm.configured_bytes, allowed));
-  // A VM that gets all it wants (its balloon is part of that) keeps nothing in there, however little
-  // of its size it ever used.
+  // A VM that gets all it wants (its balloon is part of that) keeps nothing in there, however
+  // little of its size it ever used.
   if (decision.target.bound == Bound::kWant && used <= allowed) wanted = 0;
   if (used > allowed) wanted = at_its_min ? size : size + (used - allowed);
-  decision.balloon = known.pilot.fly(vm.balloon, host.now, vm.configured_bytes, wanted,
-                                     decision.balloon_max_bytes, grow);
+  decision.balloon = known.pilot.fly(vm.balloon, host.now,
+                                     {.configured_bytes = vm.configured_bytes,
+                                      .held_bytes = vm.held_bytes,
+                                      .wanted_bytes = wanted,
+                                      .max_bytes = decision.balloon_max_bytes,
+                                      .grow = grow});
 
   const uint64_t deliverable = frozen ? 0 : decision.balloon.deliverable_bytes;
   decision.soft_floor_bytes = decision.target.target_bytes + deliverable;

@@ -28,6 +28,7 @@ struct VmSituation {
   uint64_t consumed_bytes = 0;  // of machine memory, overhead and cache included
   uint64_t resident_bytes = 0;
   uint64_t paged_bytes = 0;   // guest memory that is compressed or swapped
+  uint64_t held_bytes = 0;    // guest memory that holds something: that, and zeros and shared pages
   uint64_t active_bytes = 0;  // of guest memory; everything it has while there is no estimate
   machine::BalloonView balloon;
   bool balloon_is_foreign = false;  // as of the last plan

@@ -154,8 +154,8 @@ TEST(Planner, ABalloonShrinksAsSoonAsTheTargetRises) {
   EXPECT_EQ(decisions[0].balloon.request_bytes, 0u);
 }
 
-// Also of a guest that never touched half of its memory: what it holds and its balloon together stay
-// under its target, and under its size less the balloon.
+// Also of a guest that never touched half of its memory: what it holds and its balloon together
+// stay under its target, and under its size less the balloon.
 TEST(Planner, ABalloonLeavesAVmThatGetsAllItWants) {
   const Options options;
   Planner planner(options);

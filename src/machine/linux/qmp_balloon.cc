@@ -15,6 +15,9 @@ using nlohmann::json;
 
 constexpr std::array<const char*, 2> kContainers = {"/machine/peripheral",
                                                     "/machine/peripheral-anon"};
+// QEMU does not say when statistics came, to less than a second. We look this often for new ones,
+// so that they are not taken for newer than they are by more than that part of a period.
+constexpr Nanoseconds kLooksPerPeriod = 4;
 constexpr Nanoseconds kNever = UINT64_MAX;
 // After the size has changed it is taken for moving so long.
 constexpr Nanoseconds kMoving = 5 * kSecond;
@@ -190,12 +193,15 @@ void QmpBalloon::send_wish() {
                   [this](const QmpReply& reply) { (void)no_balloon(reply); });
 }
 
+// A shorter period is for somebody who wants to know soon: QEMU asks the driver at once when
+// polling begins, not when the period changes.
 void QmpBalloon::send_period() {
-  sent_period_ = period_;
-  stats_at_ = now_ + kSecond;  // QEMU asks the driver at once
+  const uint32_t never = 0;
+  sent_period_ = sent_period_.value_or(~never) > *period_ ? never : *period_;
+  stats_at_ = now_ + kSecond / kLooksPerPeriod;
   client_.execute(
       "qom-set",
-      {{"path", device_}, {"property", "guest-stats-polling-interval"}, {"value", *period_}},
+      {{"path", device_}, {"property", "guest-stats-polling-interval"}, {"value", *sent_period_}},
       [](const QmpReply&) {});
 }
 
@@ -212,7 +218,7 @@ void QmpBalloon::ask_size() {
 }
 
 void QmpBalloon::ask_stats() {
-  stats_at_ = now_ + period_.value_or(1) * kSecond;
+  stats_at_ = now_ + period_.value_or(1) * kSecond / kLooksPerPeriod;
   client_.execute("qom-get", {{"path", device_}, {"property", "guest-stats"}},
                   [this](const QmpReply& reply) {
                     if (reply.ok()) take_stats(reply);

@@ -293,12 +293,28 @@ TEST_F(QmpBalloonTest, TellsStatistics) {
   EXPECT_GT(balloon_.view().stats->at, at);
   EXPECT_EQ(balloon_.view().stats->free_bytes, 1u);
 
+  take_asked();
   balloon_.set_stats_period(0);
   settle();
   EXPECT_EQ(count("qom-set 0"), 1u);
   take_asked();
   pass(20 * kSecond);
   EXPECT_EQ(count("qom-get"), 0u);
+}
+
+TEST_F(QmpBalloonTest, AShorterPeriodBeginsAtOnce) {
+  const auto periods = [&](uint32_t seconds) {
+    balloon_.set_stats_period(seconds);
+    settle();
+    auto asked = take_asked();
+    std::erase_if(asked, [](const std::string& one) { return !one.starts_with("qom-set"); });
+    return asked;
+  };
+  // QEMU may have one from the daemon before.
+  EXPECT_THAT(periods(10), ElementsAre("qom-set 0", "qom-set 10"));
+  EXPECT_THAT(periods(10), IsEmpty());
+  EXPECT_THAT(periods(1), ElementsAre("qom-set 0", "qom-set 1"));
+  EXPECT_THAT(periods(10), ElementsAre("qom-set 10"));
 }
 
 TEST_F(QmpBalloonTest, StatisticsThatAreRefusedAreAbsent) {

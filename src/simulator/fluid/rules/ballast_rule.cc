@@ -62,6 +62,7 @@ void BallastRule::tick(const HostSeen& host, std::span<const VmSeen> vms) {
                           .consumed_bytes = vm.consumed_bytes,
                           .resident_bytes = vm.resident_bytes,
                           .paged_bytes = vm.paged_bytes,
+                          .held_bytes = vm.resident_bytes + vm.paged_bytes,
                           .active_bytes = vm.active_bytes,
                           .balloon = vm.balloon});
   }
