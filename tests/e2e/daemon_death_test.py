@@ -49,20 +49,21 @@ class DaemonDeath(EndToEndTest):
         for guest in self.guests:
             stop_process(guest.pid)
         try:
-            last = []
-
-            def quiet():
-                now = [[vm[key] for key in ("consumed_bytes", "swap_outs", "zips")] for vm in self.server.vms()]
-                still = last == [now]
-                last[:] = [now]
-                return still
-            wait_until(quiet, "reclaim does not come to rest", every=0.2)
+            self.wait_for_rest()
+            # A remapping that the stopped QEMU cannot end has its second frames charged. It ends while it runs.
+            tries = 0
+            while any(self.charged_too_much(guest) > 64 * 4096 for guest in self.guests):
+                tries += 1
+                self.assertLess(tries, 10, [self.server.vm(guest.name) for guest in self.guests])
+                for guest in self.guests:
+                    os.kill(guest.pid, signal.SIGCONT)
+                time.sleep(0.1)
+                for guest in self.guests:
+                    stop_process(guest.pid)
+                self.wait_for_rest()
             for guest in self.guests:
                 vm = self.server.vm(guest.name)
-                # A remapping that the stopped QEMU cannot end has its second frames charged.
-                spare = vm["resident_bytes"] - guest.ram_bytes() - guest.private_copies_bytes()
-                self.assertGreaterEqual(spare, 0, guest.name)
-                self.assertLessEqual(spare, 64 * 4096, guest.name)
+                self.assertGreaterEqual(self.charged_too_much(guest), 0, guest.name)
                 self.assertGreaterEqual(vm["arena_bytes"], guest.kernel_bytes("ballast-arena"), guest.name)
                 self.assertGreaterEqual(vm["overhead_bytes"], guest.kernel_bytes("ballast-tables"), guest.name)
                 self.assertEqual(vm["consumed_bytes"],
@@ -76,12 +77,25 @@ class DaemonDeath(EndToEndTest):
             for guest in self.guests:
                 os.kill(guest.pid, signal.SIGCONT)
 
+    def wait_for_rest(self):
+        last = []
+
+        def quiet():
+            now = [[vm[key] for key in ("consumed_bytes", "swap_outs", "zips")] for vm in self.server.vms()]
+            still = last == [now]
+            last[:] = [now]
+            return still
+        wait_until(quiet, "reclaim does not come to rest", every=0.2)
+
+    def charged_too_much(self, guest):
+        return self.server.vm(guest.name)["resident_bytes"] - guest.ram_bytes() - guest.private_copies_bytes()
+
     def longest_stall(self):
         return max(guest.longest_stall_us() for guest in self.guests) / 1e6
 
     def finish_all(self):
         verified = sum(guest.finish()["verified"] for guest in self.guests)
-        return f"{verified:.0f} pages verified, longest stall in a guest {self.longest_stall() * 1e3:.0f} ms"
+        return f"{verified:.0f} pages verified"
 
     def test_killed_at_random_moments(self):
         """Promise: kill -9 at any instant of full reclaim, restart, and everything goes on within a second."""
@@ -104,7 +118,7 @@ class DaemonDeath(EndToEndTest):
         self.assertLess(stalled, RESUME_LIMIT_S + 0.3, "the longest stall that a guest felt")
         words = self.finish_all()
         self.say(f"{KILLS} kills, resumed after {statistics.median(resumed) * 1e3:.0f} ms (median), "
-                 f"{max(resumed) * 1e3:.0f} ms (longest); {words}")
+                 f"{max(resumed) * 1e3:.0f} ms (longest); {words}, longest stall in a guest {stalled * 1e3:.0f} ms")
 
     def test_stopped_and_upgraded(self):
         """Promise: a normal stop and a new binary work like a death; the recount agrees with the kernel; a daemon

@@ -23,6 +23,7 @@ constexpr int kSwappingReports = 3;
 constexpr Nanoseconds kBetweenRaises = kSecond / 2;
 constexpr Nanoseconds kFresh = 30 * kSecond;
 constexpr Nanoseconds kLatency = 3 * kSecond;  // of a guest that is told to stop shrinking
+constexpr Nanoseconds kForesight = 2 * kSecond;
 // A driver that tells anything has told it by then. A daemon that dies and comes back knows nothing
 // of what the guest could not spare a moment ago.
 constexpr Nanoseconds kHearing = 3 * kSecond;
@@ -121,13 +122,14 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
   }
   if (was_foreign) return_from_foreign(sight);
 
-  const int64_t more = held_more(sight.size, wish.held_bytes);
+  const int64_t more = held_more(sight.size, wish.held_bytes, elapsed);
   watch(sight, elapsed);
   const bool new_report = read_report(view, sight.size, wish.configured_bytes);
   // For a new report, too: it may be older than all of that.
   if (report_) report_->taken = std::max<int64_t>(report_->taken + more, 0);
   if (report_ && report_->available && report_->at <= now && now - report_->at <= kFresh) {
-    const uint64_t left = minus(*report_->available, static_cast<uint64_t>(report_->taken));
+    const uint64_t gone = static_cast<uint64_t>(report_->taken) + will_take();
+    const uint64_t left = minus(*report_->available, gone);
     sight.ceiling = whole_pages(minus(report_->size + left, sight.floor));
   }
   if (const auto lack = lacking(sight, new_report)) spare(sight, *lack);
@@ -207,11 +209,19 @@ bool BalloonPilot::read_report(const machine::BalloonView& view, uint64_t size,
 
 // What the guest has taken into use since the last call, in bytes; less than 0 when it gave up more
 // than its balloon took.
-int64_t BalloonPilot::held_more(uint64_t size, uint64_t held) {
+int64_t BalloonPilot::held_more(uint64_t size, uint64_t held, Nanoseconds elapsed) {
   const auto more = static_cast<int64_t>(held) - static_cast<int64_t>(guest_held_);
   guest_held_ = held;
   const auto ballooned = static_cast<int64_t>(minus(size, last_size_));
-  return more < 0 ? std::min<int64_t>(more + ballooned, 0) : more;
+  const int64_t taken = more < 0 ? std::min<int64_t>(more + ballooned, 0) : more;
+  const double time = seconds(elapsed);
+  if (time > 0) taking_ += (static_cast<double>(taken) / time - taking_) * time / (time + 1);
+  return taken;
+}
+
+// What it will have taken by the time the balloon has grown and the guest has told what came of it.
+uint64_t BalloonPilot::will_take() const {
+  return static_cast<uint64_t>(std::max(taking_, 0.0) * seconds(kForesight));
 }
 
 // Whether the balloon's size is somebody else's doing: it grew beyond all that we asked for lately,

@@ -4,7 +4,7 @@
 //
 //   steps        grows in steps that the guest can deliver within a second or so (measured rate),
 //                never into what the guest needs to live (it is asked first how it is, and what
-//                it took since then is gone); shrinks at once
+//                it took since then is gone, as what it will take meanwhile); shrinks at once
 //   stuck        asked for more than kStuckAfter ago and nothing moved: the request is taken back
 //                to what was reached, so that the driver does not burn the guest's CPU trying, and
 //                tried again after a back-off that doubles. A guest that does not shrink counts as
@@ -92,7 +92,8 @@ class BalloonPilot {
   void begin(const machine::BalloonView& view, const Wish& wish);
   uint64_t size_of(const machine::BalloonView& view, uint64_t configured_bytes);
   bool read_report(const machine::BalloonView& view, uint64_t size, uint64_t configured_bytes);
-  int64_t held_more(uint64_t size, uint64_t held);
+  int64_t held_more(uint64_t size, uint64_t held, Nanoseconds elapsed);
+  uint64_t will_take() const;
   bool is_foreign(const Sight& sight);
   void return_from_foreign(const Sight& sight);
   void note_request();
@@ -144,6 +145,7 @@ class BalloonPilot {
 
   std::optional<Report> report_;
   uint64_t guest_held_ = 0;   // by the guest, at the last call
+  double taking_ = 0;         // bytes per second, by the guest; smoothed
   int swapping_reports_ = 0;  // in a row
   uint64_t held_ = 0;         // the most that it has held since it had to shrink: falls below are
   Nanoseconds calm_at_ = 0;   // the guest's own idea, from then on
