@@ -227,8 +227,8 @@ void Host::carry_out(Member& member, const VmReport& report) {
                             .ballooned = decision.balloon.size_bytes > 0});
   if (member.balloon == nullptr) return;
   if (member.balloon->view().link != machine::BalloonView::Link::kReady) return;
-  const bool busy =
-      state_ >= HostState::kSoft || planner_.expects_shortage() || decision.balloon.size_bytes > 0;
+  const bool busy = state_ >= HostState::kSoft || planner_.expects_shortage() ||
+                    decision.balloon.size_bytes > 0 || in_motion(decision.balloon);
   member.balloon->set_stats_period(busy ? kStatsBusySeconds : kStatsCalmSeconds);
   if (decision.balloon.condition == BalloonCondition::kForeign) return;
   member.balloon->request(configured - std::min(configured, decision.balloon.request_bytes));

@@ -131,6 +131,7 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
     const uint64_t gone = static_cast<uint64_t>(report_->taken) + will_take();
     const uint64_t left = minus(*report_->available, gone);
     sight.ceiling = whole_pages(minus(report_->size + left, sight.floor));
+    sight.told_ceiling = whole_pages(minus(report_->size + *report_->available, sight.floor));
   }
   if (const auto lack = lacking(sight, new_report)) spare(sight, *lack);
   if (heading_ > 0 && clock_ - moved_at_ >= kStuckAfter) give_up(sight);
@@ -368,7 +369,7 @@ BalloonCondition BalloonPilot::judge(const Sight& sight) const {
   if (stuck_) return BalloonCondition::kStuck;
   if (!sight.grow) return BalloonCondition::kIdle;
   const bool has_room =
-      !sight.ceiling || *sight.ceiling >= std::min(sight.size + kWorthAsking, sight.target);
+      !sight.ceiling || sight.told_ceiling >= std::min(sight.size + kWorthAsking, sight.target);
   return request_ > sight.size || has_room ? BalloonCondition::kInflating
                                            : BalloonCondition::kSpared;
 }
@@ -379,7 +380,9 @@ uint64_t BalloonPilot::deliverable(const Sight& sight) const {
       condition == BalloonCondition::kSpared) {
     return 0;
   }
-  const uint64_t most = std::min(sight.max, sight.ceiling.value_or(sight.max));
+  // Much of what it takes may be page cache, which it can give up again: only what it tells next
+  // shows that, and paging would not wait for it.
+  const uint64_t most = sight.ceiling ? std::min(sight.max, sight.told_ceiling) : sight.max;
   return minus(most, sight.size);
 }
 

@@ -77,6 +77,7 @@ class BalloonPilot {
     uint64_t max = 0;
     uint64_t floor = 0;               // what the guest needs to live
     std::optional<uint64_t> ceiling;  // the size that leaves it the floor; absent: not known
+    uint64_t told_ceiling = 0;        // by what it told, whatever it has taken since
     bool grow = false;
   };
   // The guest's last statistics, and what the balloon was when they came.
