@@ -168,10 +168,11 @@ void Planner::decide(const HostSituation& host, const VmSituation& vm, Known& kn
 
   const uint64_t deliverable = frozen ? 0 : decision.balloon.deliverable_bytes;
   decision.soft_floor_bytes = decision.target.target_bytes + deliverable;
-  decision.limit_floor_bytes = ~uint64_t{0};
-  if (!above_limit) return;
-  const bool balloon_had_its_time = host.now - known.above_limit_since > kLimitPatience;
-  decision.limit_floor_bytes = limit + (balloon_had_its_time ? 0 : deliverable);
+  // Also while it is below: it can be far above before the next look.
+  const bool balloon_had_its_time =
+      above_limit && host.now - known.above_limit_since > kLimitPatience;
+  decision.limit_floor_bytes =
+      limited ? limit + (balloon_had_its_time ? 0 : deliverable) : ~uint64_t{0};
 }
 
 }  // namespace ballast::engine

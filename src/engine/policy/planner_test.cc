@@ -214,6 +214,11 @@ TEST(Planner, AVmAboveItsLimitIsPagedAtOnceWithoutABalloonAndAfterAWhileWithOne)
     decisions = planner.plan(host_of(HostState::kHigh, 4000, 3000, now), vms);
   }
   EXPECT_EQ(decisions[1].limit_floor_bytes, 130 * kMb);  // its balloon did not move
+  // Below its limit it may be above it again before the next look.
+  vms[0].resident_bytes = 120 * kMb;
+  vms[0].consumed_bytes = 122 * kMb;
+  decisions = planner.plan(host_of(HostState::kHigh, 4000, 3000, now + kSecond), vms);
+  EXPECT_EQ(decisions[0].limit_floor_bytes, 130 * kMb);
 }
 
 TEST(Planner, TargetsAreComputedWhenTheyAreDue) {
