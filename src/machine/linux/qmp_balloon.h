@@ -19,7 +19,7 @@ namespace ballast::linux_machine {
 class QmpBalloon final : public machine::Balloon, private QmpClient::Listener {
  public:
   // How often the size is asked for: while it moves or should, and else (events may get lost).
-  static constexpr Nanoseconds kSizePeriodBusy = 1 * kSecond;
+  static constexpr Nanoseconds kSizePeriodBusy = kSecond / 4;
   static constexpr Nanoseconds kSizePeriodIdle = 10 * kSecond;
   // A VM without a balloon may be given one while it runs.
   static constexpr Nanoseconds kSearchPeriod = 60 * kSecond;
