@@ -70,7 +70,8 @@ class Daemon:
         self.swap_dir = os.path.join(directory, "swap")
         self.log_path = os.path.join(directory, "ballastd.log")
         self.command = [os.path.join(programs, "ballastd"), "--memory", memory,
-                        "--run-dir", self.run_dir, "--swap-dir", self.swap_dir]
+                        "--run-dir", self.run_dir, "--swap-dir", self.swap_dir,
+                        "--http", "off"]  # the port may be the machine's own daemon's
         self.process = None
         self.restarts = 0
         os.mkdir(self.run_dir, 0o700)
