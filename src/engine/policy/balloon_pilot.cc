@@ -22,8 +22,8 @@ constexpr int kSwappingReports = 3;
 
 constexpr Nanoseconds kBetweenRaises = kSecond / 2;
 constexpr Nanoseconds kFresh = 30 * kSecond;
-constexpr Nanoseconds kLatency = 3 * kSecond;  // of a guest that is told to stop shrinking
-constexpr Nanoseconds kForesight = 2 * kSecond;
+constexpr Nanoseconds kLatency = 3 * kSecond;    // of a guest that is told to stop shrinking
+constexpr Nanoseconds kForesight = 2 * kSecond;  // a balloon's step, and the report after it
 // A driver that tells anything has told it by then. A daemon that dies and comes back knows nothing
 // of what the guest could not spare a moment ago.
 constexpr Nanoseconds kHearing = 3 * kSecond;
@@ -125,14 +125,7 @@ BalloonPlan BalloonPilot::fly(const machine::BalloonView& view, Nanoseconds now,
   const int64_t more = held_more(sight.size, wish.held_bytes, elapsed);
   watch(sight, elapsed);
   const bool new_report = read_report(view, sight.size, wish.configured_bytes);
-  // For a new report, too: it may be older than all of that.
-  if (report_) report_->taken = std::max<int64_t>(report_->taken + more, 0);
-  if (report_ && report_->available && report_->at <= now && now - report_->at <= kFresh) {
-    const uint64_t gone = static_cast<uint64_t>(report_->taken) + will_take();
-    const uint64_t left = minus(*report_->available, gone);
-    sight.ceiling = whole_pages(minus(report_->size + left, sight.floor));
-    sight.told_ceiling = whole_pages(minus(report_->size + *report_->available, sight.floor));
-  }
+  find_ceiling(sight, now, more);
   if (const auto lack = lacking(sight, new_report)) spare(sight, *lack);
   if (heading_ > 0 && clock_ - moved_at_ >= kStuckAfter) give_up(sight);
   steer(sight);
@@ -218,6 +211,18 @@ int64_t BalloonPilot::held_more(uint64_t size, uint64_t held, Nanoseconds elapse
   const double time = seconds(elapsed);
   if (time > 0) taking_ += (static_cast<double>(taken) / time - taking_) * time / (time + 1);
   return taken;
+}
+
+// How far the balloon may go by what the guest told, and took since.
+void BalloonPilot::find_ceiling(Sight& sight, Nanoseconds now, int64_t more) {
+  if (!report_) return;
+  // For a new report, too: it may be older than all of that.
+  report_->taken = std::max<int64_t>(report_->taken + more, 0);
+  if (!report_->available || report_->at > now || now - report_->at > kFresh) return;
+  const uint64_t gone = static_cast<uint64_t>(report_->taken) + will_take();
+  const uint64_t left = minus(*report_->available, gone);
+  sight.ceiling = whole_pages(minus(report_->size + left, sight.floor));
+  sight.told_ceiling = whole_pages(minus(report_->size + *report_->available, sight.floor));
 }
 
 // What it will have taken by the time the balloon has grown and the guest has told what came of it.

@@ -94,6 +94,7 @@ class BalloonPilot {
   uint64_t size_of(const machine::BalloonView& view, uint64_t configured_bytes);
   bool read_report(const machine::BalloonView& view, uint64_t size, uint64_t configured_bytes);
   int64_t held_more(uint64_t size, uint64_t held, Nanoseconds elapsed);
+  void find_ceiling(Sight& sight, Nanoseconds now, int64_t more);
   uint64_t will_take() const;
   bool is_foreign(const Sight& sight);
   void return_from_foreign(const Sight& sight);
@@ -145,7 +146,7 @@ class BalloonPilot {
   Nanoseconds retry_after_ = 0;  // the present back-off
 
   std::optional<Report> report_;
-  uint64_t guest_held_ = 0;   // by the guest, at the last call
+  uint64_t guest_held_ = 0;   // of its memory, by the guest, at the last call
   double taking_ = 0;         // bytes per second, by the guest; smoothed
   int swapping_reports_ = 0;  // in a row
   uint64_t held_ = 0;         // the most that it has held since it had to shrink: falls below are

@@ -17,7 +17,7 @@ constexpr std::array<const char*, 2> kContainers = {"/machine/peripheral",
                                                     "/machine/peripheral-anon"};
 // QEMU does not say when statistics came, to less than a second. We look this often for new ones,
 // so that they are not taken for newer than they are by more than that part of a period.
-constexpr Nanoseconds kLooksPerPeriod = 4;
+constexpr uint32_t kLooksPerPeriod = 4;
 constexpr Nanoseconds kNever = UINT64_MAX;
 // After the size has changed it is taken for moving so long.
 constexpr Nanoseconds kMoving = 5 * kSecond;
